@@ -1,0 +1,185 @@
+"""Settings of the client and of the server: flag > environment > config file > default.
+
+Only entry points (`hub.load`, `hub.pull`, …, and the command line) read the environment and the config file, through
+`ClientSettings.from_env` and `ServerSettings.from_env`; everything below them takes the frozen value as an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hub.errors import InvalidRequest
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:8750"
+DEFAULT_PORT = 8750
+APP_NAME = "lorahub"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Where the registry is, who we are there, and where fetched files are kept."""
+
+    endpoint: str
+    token: str | None
+    cache: Path
+    offline: bool = False
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, config_file: Path | None = None) -> ClientSettings:
+        """Read `LORAHUB_ENDPOINT`, `_TOKEN`, `_CACHE`, `_OFFLINE`, then the config file, then the defaults."""
+        env = os.environ if environment is None else environment
+        stored = UserConfig.read(config_file or config_path(env))
+        endpoint = env.get("LORAHUB_ENDPOINT") or stored.endpoint or DEFAULT_ENDPOINT
+        endpoint = parse_endpoint(endpoint)
+        return cls(
+            endpoint=endpoint,
+            token=env.get("LORAHUB_TOKEN") or stored.tokens.get(endpoint),
+            cache=Path(env.get("LORAHUB_CACHE") or default_cache(env)).expanduser(),
+            offline=parse_switch(env.get("LORAHUB_OFFLINE", ""), "LORAHUB_OFFLINE"),
+        )
+
+    def with_endpoint(self, endpoint: str, config_file: Path | None = None) -> ClientSettings:
+        """Return these settings for another registry, with the token that is stored for that one, if any."""
+        endpoint = parse_endpoint(endpoint)
+        if endpoint == self.endpoint:
+            return self
+        stored = UserConfig.read(config_file or config_path(os.environ))
+        return replace(self, endpoint=endpoint, token=os.environ.get("LORAHUB_TOKEN") or stored.tokens.get(endpoint))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What one registry service needs to start.  See `lorahub serve --help` for the flags of the same names."""
+
+    data: Path
+    database: str
+    store: str
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    workers: int = 1
+    public_url: str | None = None
+    upstream: str | None = None
+    upstream_token: str | None = None
+    secret_key: str | None = None
+    max_upload_bytes: int = 64 * 1024**3
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> ServerSettings:
+        """Read `LORAHUB_DATA`, `LORAHUB_DATABASE`, `LORAHUB_STORE`, …; a flag that isn't None wins.
+
+        Without a database or a store, both live in the data folder: `registry.sqlite3` and `blobs/`.
+        """
+        env = os.environ if environment is None else environment
+        given = {name: value for name, value in flags.items() if value is not None}
+        data = Path(given.pop("data", None) or env.get("LORAHUB_DATA") or default_data(env)).expanduser().absolute()
+        defaults: dict[str, Any] = {
+            "database": env.get("LORAHUB_DATABASE") or f"sqlite:///{data / 'registry.sqlite3'}",
+            "store": env.get("LORAHUB_STORE") or str(data / "blobs"),
+            "host": env.get("LORAHUB_HOST") or "127.0.0.1",
+            "port": parse_number(env.get("LORAHUB_PORT") or DEFAULT_PORT, "LORAHUB_PORT"),
+            "workers": parse_number(env.get("LORAHUB_WORKERS") or 1, "LORAHUB_WORKERS"),
+            "public_url": env.get("LORAHUB_PUBLIC_URL"),
+            "upstream": env.get("LORAHUB_UPSTREAM"),
+            "upstream_token": env.get("LORAHUB_UPSTREAM_TOKEN"),
+            "secret_key": env.get("LORAHUB_SECRET_KEY"),
+            "max_upload_bytes": parse_number(
+                env.get("LORAHUB_MAX_UPLOAD_BYTES") or 64 * 1024**3, "LORAHUB_MAX_UPLOAD_BYTES"
+            ),
+        }
+        return cls(data=data, **(defaults | given))
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """The config file: the default endpoint, and one token per endpoint.  Written with mode 0600."""
+
+    endpoint: str | None
+    tokens: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> UserConfig:
+        """Return what `path` says; nothing if it isn't there.  Raises InvalidRequest if it can't be read."""
+        try:
+            payload = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return cls(None, {})
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"The config file {path} can't be read: {error}. Mend or remove it.") from error
+        if not isinstance(payload, dict) or not isinstance(payload.get("tokens", {}), dict):
+            raise InvalidRequest(f"The config file {path} is not an object with tokens. Mend or remove it.")
+        return cls(payload.get("endpoint"), dict(payload.get("tokens", {})))
+
+    def with_token(self, endpoint: str, token: str | None) -> UserConfig:
+        """Return a copy that knows `token` for `endpoint` and uses that endpoint by default; None forgets it."""
+        kept = {known: value for known, value in self.tokens.items() if known != endpoint}
+        if token is None:
+            return UserConfig(self.endpoint, kept)
+        return UserConfig(endpoint, kept | {endpoint: token})
+
+    def write(self, path: Path) -> None:
+        """Replace `path` atomically; only its owner may read it."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        payload = json.dumps({"endpoint": self.endpoint, "tokens": dict(self.tokens)}, indent=2, sort_keys=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(payload + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def config_path(env: Mapping[str, str]) -> Path:
+    """Return the config file's path: `LORAHUB_CONFIG`, else `config.json` in the platform's config folder."""
+    import platformdirs
+
+    explicit = env.get("LORAHUB_CONFIG")
+    return Path(explicit).expanduser() if explicit else Path(platformdirs.user_config_dir(APP_NAME)) / "config.json"
+
+
+def default_cache(env: Mapping[str, str]) -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir(APP_NAME))
+
+
+def default_data(env: Mapping[str, str]) -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir(APP_NAME))
+
+
+def parse_endpoint(text: str) -> str:
+    """Return `http(s)://host[:port][/path]` without a trailing slash.  Raises InvalidRequest."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise InvalidRequest(f"{text!r} is not a registry's address: write e.g. {DEFAULT_ENDPOINT}.")
+    return text.strip().rstrip("/")
+
+
+def parse_number(value: str | int, name: str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidRequest(f"{name} is {value!r}; it takes a whole number.") from error
+
+
+def parse_switch(text: str, name: str) -> bool:
+    """Read an on/off environment variable.  Raises InvalidRequest for what is neither."""
+    lowered = text.strip().lower()
+    if lowered in {"", "0", "false", "no", "off"}:
+        return False
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    raise InvalidRequest(f"{name} is {text!r}; it takes 1 or 0.")
