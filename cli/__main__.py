@@ -1,0 +1,5 @@
+"""`python -m hub.cli` is `lorahub`."""
+
+from hub.cli import main
+
+main()
