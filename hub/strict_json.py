@@ -1,0 +1,101 @@
+"""JSON from strangers: bounded in size, depth and number of values, and with one meaning only.
+
+Python's reader takes more than JSON: duplicate keys (the last wins), NaN, "-0" as a whole number, lone surrogates.  Two
+programs that read such a text differently can be played against each other, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from itertools import pairwise
+from typing import Any
+
+MAX_DEPTH = 32
+_LARGEST_WHOLE_NUMBER = 2**53
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class StrictJsonError(ValueError):
+    """A text that isn't JSON with one meaning.  Its message ends a sentence that names the file."""
+
+
+def loads(data: bytes, *, max_bytes: int, max_values: int, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the value that `data` says.
+
+    Raises StrictJsonError for what is not UTF-8 JSON, has more than the allowed bytes, values or levels, repeats a key,
+    or holds a number or a text that not every JSON reader would read the same way.
+    """
+    if len(data) > max_bytes:
+        raise StrictJsonError(f"has {len(data):,} bytes; {max_bytes:,} are allowed")
+    _check_structure(data, max_values, max_depth)
+    try:
+        text = data.decode("utf-8")
+        return json.loads(
+            text, object_pairs_hook=_object, parse_int=_whole_number, parse_float=_float, parse_constant=_constant
+        )
+    except StrictJsonError:
+        raise
+    except UnicodeDecodeError as error:
+        raise StrictJsonError("is not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise StrictJsonError(f"is not JSON ({error})") from error
+
+
+def _check_structure(data: bytes, max_values: int, max_depth: int) -> None:
+    """Refuse a bomb before anything is built: counting bytes needs no memory."""
+    separators = data.count(b",") + data.count(b":")
+    if separators <= max_values and data.count(b"[") + data.count(b"{") <= max_depth:
+        return
+    bare = _STRINGS.sub(b"", data)  # commas and brackets inside texts don't count
+    if bare.count(b",") + bare.count(b":") + bare.count(b"[") + bare.count(b"{") > max_values:
+        raise StrictJsonError(f"has more than {max_values:,} values")
+    depth = 0
+    for bracket in _BRACKETS.finditer(bare):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > max_depth:
+            raise StrictJsonError(f"is nested more than {max_depth} levels deep")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise StrictJsonError(f"says {_first_repeated(pairs)[:80]!r} twice")
+    for key, value in pairs:
+        if not _is_unicode(key) or (isinstance(value, str) and not _is_unicode(value)):
+            raise StrictJsonError("has a text that is not valid Unicode")
+    return result
+
+
+def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
+    keys = sorted(key for key, _ in pairs)
+    return next(key for key, following in pairwise(keys) if key == following)
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _whole_number(text: str) -> int:
+    if text == "-0" or len(text) > 17 or abs(int(text)) > _LARGEST_WHOLE_NUMBER:
+        raise StrictJsonError(f"has the number {text[:20]}, which not every reader keeps exactly")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise StrictJsonError(f"has the number {text[:20]}, which is too large")
+    return value
+
+
+def _constant(text: str) -> Any:
+    raise StrictJsonError(f"says {text}, which is not JSON")
