@@ -1,0 +1,247 @@
+"""The local cache: every byte once, by its sha256, and folders that PEFT can open.
+
+    <cache>/blobs/sha256/ab/<sha256>              verified bytes, read-only
+            partial/<sha256>                      a download that isn't finished; <sha256>.etag is its validator
+            locks/<sha256>                        one process at a time fetches a blob
+            manifests/<digest>.json               canonical bytes, named by their own sha256
+            snapshots/<ns>/<name>/<digest>/…      a version's files: hard links to blobs (copies where links don't work)
+            refs/<registry>/<ns>/<name>/…         what versions and aliases meant when last asked, for offline use
+
+A blob is *sealed* when its bytes have been verified: it is made read-only and its modification time is set to a fixed
+moment.  Whoever writes to it afterwards breaks the seal, so a stat is enough to know that a file is still what was
+verified; one without its seal is hashed again before it is used, and thrown away when it doesn't match.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from hub.errors import StorageFull
+from hub.manifest import FileEntry, Manifest, check_paths
+from hub.refs import AdapterName
+
+CHUNK_BYTES = 1024 * 1024
+
+# 2001-09-09, a whole even second: every file system keeps it exactly.
+_SEAL_NS = 1_000_000_000 * 10**9
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version's folder in the cache."""
+
+    adapter: AdapterName
+    digest: str
+    path: Path
+    size_bytes: int
+
+
+class Cache:
+    """The cache at `root`.  Several processes and threads may use one at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # --- blobs
+
+    def blob_path(self, sha256: str) -> Path:
+        return self.root / "blobs" / "sha256" / sha256[:2] / sha256
+
+    def partial_path(self, sha256: str) -> Path:
+        return self.root / "partial" / sha256
+
+    @contextmanager
+    def lock(self, sha256: str) -> Iterator[None]:
+        """Hold the right to fetch one blob.  The system frees it when its holder dies."""
+        path = self.root / "locks" / sha256
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path, poll_interval=0.02):
+            yield
+
+    def has_blob(self, entry: FileEntry) -> bool:
+        """Whether the verified bytes are here.  A blob that someone wrote to is hashed, and removed if it differs."""
+        path = self.blob_path(entry.sha256)
+        if is_sealed(path, entry.size):
+            return True
+        if not path.exists():
+            return False
+        if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
+            seal(path)
+            return True
+        remove_file(path)
+        return False
+
+    def store_blob(self, finished: Path, sha256: str) -> Path:
+        """Move a verified file to its place.  Power lost afterwards can't leave it sealed but empty."""
+        path = self.blob_path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sync(finished)
+        seal(finished)
+        os.replace(finished, path)
+        return path
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Raise StorageFull unless the disk can take that many more bytes."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(self.root).free
+        if free < needed_bytes:
+            raise StorageFull(
+                f"{self.root} has {free / 1e6:,.0f} MB free and the download takes {needed_bytes / 1e6:,.0f} MB. "
+                "Free some space (lorahub cache prune), or set LORAHUB_CACHE to a folder on another disk."
+            )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn a full disk into StorageFull, with the next step."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            raise StorageFull(
+                f"No space is left in {self.root}. What was fetched so far is kept: free some space (lorahub cache "
+                "prune) and pull again, or set LORAHUB_CACHE to a folder on another disk."
+            ) from error
+
+    # --- versions
+
+    def snapshot_path(self, name: AdapterName, digest: str) -> Path:
+        return self.root / "snapshots" / name.namespace / name.name / digest
+
+    def find_snapshot(self, name: AdapterName, manifest: Manifest) -> Path | None:
+        """Return the version's folder if every file in it still has its seal."""
+        folder = self.snapshot_path(name, manifest.digest)
+        whole = all(is_sealed(folder / entry.path, entry.size) for entry in manifest.files)
+        return folder if whole and folder.is_dir() else None
+
+    def build_snapshot(self, name: AdapterName, manifest: Manifest) -> Path:
+        """Make the version's folder out of blobs that are all here.  It appears whole or not at all."""
+        check_paths([entry.path for entry in manifest.files])
+        target = self.snapshot_path(name, manifest.digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        try:
+            for entry in manifest.files:
+                place = building / entry.path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(self.blob_path(entry.sha256), place)
+            _replace_folder(building, target)
+        except BaseException:
+            remove_tree(building)
+            raise
+        return target
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Yield every version's folder."""
+        for folder in sorted(self.root.glob("snapshots/*/*/*")):
+            if folder.name.startswith(".") or not folder.is_dir():
+                continue
+            name = AdapterName(folder.parent.parent.name, folder.parent.name)
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            yield Snapshot(name, folder.name, folder, size)
+
+    # --- manifests
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        path = self.root / "manifests" / f"{manifest.digest}.json"
+        if not path.exists():
+            write_atomically(path, manifest.canonical_bytes())
+
+    def load_manifest(self, digest: str) -> Manifest | None:
+        """Return the manifest of that digest; None if it isn't here or isn't what its name says."""
+        path = self.root / "manifests" / f"{digest}.json"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return Manifest.parse(data) if hashlib.sha256(data).hexdigest() == digest else None
+
+
+def is_sealed(path: Path, size: int) -> bool:
+    """Whether `path` has that size and nobody has written to it since it was verified."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_size == size and found.st_mtime_ns == _SEAL_NS
+
+
+def seal(path: Path) -> None:
+    path.chmod(0o444)
+    os.utime(path, ns=(_SEAL_NS, _SEAL_NS))
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link_or_copy(blob: Path, place: Path) -> None:
+    """Give a blob a second name; where the file system has no hard links, a sealed copy."""
+    try:
+        os.link(blob, place)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(blob, place)
+        seal(place)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, read-only or not, if it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:  # Windows keeps read-only files
+        path.chmod(stat.S_IWRITE | stat.S_IREAD)
+        path.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with read-only files in it."""
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            remove_file(file)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace_folder(building: Path, target: Path) -> None:
+    """Put a finished folder in its place, where an older, broken one may stand."""
+    try:
+        os.rename(building, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        broken = Path(tempfile.mkdtemp(dir=target.parent, prefix=".old-"))
+        os.replace(target, broken / "folder")
+        os.rename(building, target)
+        remove_tree(broken)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

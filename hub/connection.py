@@ -1,0 +1,255 @@
+"""One registry's HTTP, with its rules in one place: who gets the token, what is tried again, what an error means.
+
+- The token goes to the registry's own origin and nowhere else; a redirect or a signed URL elsewhere never carries it.
+- Only calls that may be made twice are tried again, and never sooner than the server's Retry-After says.
+- Whatever goes wrong below comes out as a HubError with a next step.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import httpcore2
+import httpx2
+import stamina
+
+from hub import __version__
+from hub.errors import HubError, InvalidRequest, NetworkError, Offline, StorageFull, TooLarge, Unavailable, from_json
+from hub.settings import ClientSettings
+
+READ_BYTES = 1024 * 1024
+MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_WAIT_SECONDS = 60.0
+TIMEOUT = httpx2.Timeout(60.0, connect=10.0, pool=None)
+
+
+class Connection:
+    """HTTP with the registry at `settings.endpoint`.  Threads may share one."""
+
+    def __init__(self, settings: ClientSettings, timeout: httpx2.Timeout = TIMEOUT, attempts: int = 4) -> None:
+        self.settings = settings
+        self._attempts = attempts
+        self._root = httpx2.URL(settings.endpoint)
+        context = _tls_context()
+        # A proxy of the environment can't reach this machine's own addresses.
+        direct = _WideTransport(context)
+        self._http = httpx2.Client(
+            timeout=timeout,
+            headers={"User-Agent": f"lorahub/{__version__}", "Accept-Encoding": "identity"},
+            verify=context,
+            mounts={f"all://{host}": direct for host in ("localhost", "127.0.0.1", "[::1]")},
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(
+        self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None, again: bool
+    ) -> httpx2.Response:
+        """Return the answer to one API call, read whole.  `again`: making the call twice does no harm."""
+        if not again:
+            return self._call_once(method, path, json, params)
+        for attempt in self.patience(self._attempts, wait_max=2.0):
+            with attempt:
+                return self._call_once(method, path, json, params)
+        raise AssertionError("the last attempt returns or raises")
+
+    def get_json(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        return self.decode(self.call("GET", path, params=params, again=True))
+
+    def decode(self, response: httpx2.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NetworkError(
+                f"{self.settings.endpoint} does not answer as a lorahub registry does. Check LORAHUB_ENDPOINT."
+            ) from error
+
+    def patience(self, attempts: int, wait_max: float) -> Iterator[stamina.Attempt]:
+        """Yield attempts, waiting longer each time, for as long as the error is one that may pass."""
+        return iter(
+            stamina.retry_context(
+                on=_may_pass, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=wait_max, wait_jitter=0.1
+            )
+        )
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        href: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: Iterator[bytes] | bytes | None = None,
+        follow: bool = False,
+    ) -> Iterator[httpx2.Response]:
+        """Yield an answer whose body has not been read.  `href` may be another origin, which gets no token."""
+        self._refuse_offline()
+        url = self._root.join(href) if href.startswith(("http://", "https://")) else self._url(href)
+        request = self._http.build_request(method, url, headers=self._headers(url, headers), content=content)
+        with self._explained():
+            response = self._http.send(request, stream=True, follow_redirects=follow)
+            try:
+                yield response
+            finally:
+                response.close()
+
+    def check(self, response: httpx2.Response) -> None:
+        """Raise the error that an answer carries, if it carries one."""
+        if response.is_success:
+            return
+        with self._explained():
+            body = _read_bounded(response, 1024 * 1024)
+        if response.has_redirect_location:
+            raise NetworkError(
+                f"{self.settings.endpoint} sends us on to {_origin(response.headers['location'])}. "
+                "Set LORAHUB_ENDPOINT to that address if you trust it."
+            )
+        raise self._error(response, body)
+
+    def _call_once(self, method: str, path: str, json: object, params: Mapping[str, Any] | None) -> httpx2.Response:
+        self._refuse_offline()
+        url = self._url(path)
+        kept = {key: value for key, value in (params or {}).items() if value not in (None, "")}
+        request = self._http.build_request(method, url, params=kept or None, json=json, headers=self._headers(url))
+        with self._explained():
+            response = self._http.send(request, stream=True)
+            try:
+                self.check(response)
+                body = _read_bounded(response, MAX_JSON_BYTES)
+            finally:
+                response.close()
+        return httpx2.Response(response.status_code, headers=response.headers, content=body)
+
+    def _url(self, path: str) -> httpx2.URL:
+        return httpx2.URL(self.settings.endpoint + path)
+
+    def _headers(self, url: httpx2.URL, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        headers = dict(more or {})
+        if self.settings.token and url.origin == self._root.origin:
+            headers["Authorization"] = f"Bearer {self.settings.token}"
+        return headers
+
+    def _refuse_offline(self) -> None:
+        if self.settings.offline:
+            raise Offline(
+                "LORAHUB_OFFLINE is set, so the registry is not asked. Unset it, or use what the cache has: "
+                "lorahub cache list"
+            )
+
+    def _error(self, response: httpx2.Response, body: bytes) -> HubError:
+        try:
+            payload = httpx2.Response(200, content=body).json()
+        except ValueError:
+            payload = None
+        error = from_json(response.status_code, payload)
+        retry_after = response.headers.get("retry-after", "")
+        if retry_after.isdigit():
+            error.details.setdefault("retry_after_seconds", int(retry_after))
+        if error.exit_code == 4 and not self.settings.token:
+            error.message += " You are not logged in here: lorahub login"
+            error.args = (error.message,)
+        return error
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the HTTP client raises into a NetworkError with a next step."""
+        endpoint = self.settings.endpoint
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise NetworkError(
+                f"No registry answers at {endpoint} ({_reason(error)}). Start one with: lorahub serve. Or name another "
+                "with LORAHUB_ENDPOINT; LORAHUB_OFFLINE=1 uses what the cache has."
+            ) from error
+        except httpx2.TimeoutException as error:
+            raise NetworkError(f"{endpoint} went silent. Try again; what was sent or fetched is kept.") from error
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
+            raise InvalidRequest(f"{endpoint} can't be asked: {error}. Check LORAHUB_ENDPOINT.") from error
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise NetworkError(
+                f"The connection to {endpoint} broke ({_reason(error)}). Try again; what was sent or fetched is kept."
+            ) from error
+
+
+class _WideTransport(httpx2.HTTPTransport):
+    """HTTP to this machine, read in large pieces.
+
+    With the usual 64 KB, most of a fast download's time goes into bookkeeping.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context)
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=context, max_connections=16, keepalive_expiry=5.0, network_backend=_WideBackend()
+        )
+
+
+class _WideBackend(httpcore2.SyncBackend):
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
+        return _WideStream(super().connect_tcp(*args, **kwargs))
+
+
+class _WideStream(httpcore2.NetworkStream):
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max(max_bytes, READ_BYTES), timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(self, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
+        return _WideStream(self._inner.start_tls(*args, **kwargs))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+@lru_cache(maxsize=1)
+def _tls_context() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
+
+
+def _read_bounded(response: httpx2.Response, limit: int) -> bytes:
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise NetworkError(f"{_origin(str(response.url))} answered with more than {limit:,} bytes of JSON.")
+    return b"".join(parts)
+
+
+def _may_pass(error: Exception) -> bool | float:
+    """Whether to try again: False, True, or how many seconds to wait first."""
+    if isinstance(error, (Offline, StorageFull, TooLarge)) or not isinstance(error, (NetworkError, Unavailable)):
+        return False
+    wait = error.details.get("retry_after_seconds")
+    if not isinstance(wait, (int, float)):
+        return True
+    return float(wait) if wait <= MAX_WAIT_SECONDS else False
+
+
+def _origin(url: str) -> str:
+    """The part of an address that is safe to print: a signed URL's query is a secret."""
+    parts = httpx2.URL(url)
+    return f"{parts.scheme}://{parts.netloc.decode('ascii')}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
