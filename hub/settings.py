@@ -53,9 +53,24 @@ class ClientSettings:
         return replace(self, endpoint=endpoint, token=os.environ.get("LORAHUB_TOKEN") or stored.tokens.get(endpoint))
 
 
+_SERVER_NUMBERS = (
+    "max_upload_bytes",
+    "threads",
+    "drain_seconds",
+    "reads_per_minute",
+    "writes_per_minute",
+    "trusted_proxies",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What one registry service needs to start.  See `lorahub serve --help` for the flags of the same names."""
+    """What one registry service needs to start.  See `lorahub serve --help` for the flags of the same names.
+
+    threads: of each worker.  drain_seconds: how long a stopping server lets transfers finish.
+    reads_per_minute, writes_per_minute: of each caller, over all workers; 0 is unlimited.
+    trusted_proxies: how many reverse proxies stand in front, whose X-Forwarded-* headers are believed.
+    """
 
     data: Path
     database: str
@@ -68,6 +83,11 @@ class ServerSettings:
     upstream_token: str | None = None
     secret_key: str | None = None
     max_upload_bytes: int = 64 * 1024**3
+    threads: int = 32
+    drain_seconds: int = 60
+    reads_per_minute: int = 30_000
+    writes_per_minute: int = 6_000
+    trusted_proxies: int = 0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> ServerSettings:
@@ -88,10 +108,11 @@ class ServerSettings:
             "upstream": env.get("LORAHUB_UPSTREAM"),
             "upstream_token": env.get("LORAHUB_UPSTREAM_TOKEN"),
             "secret_key": env.get("LORAHUB_SECRET_KEY"),
-            "max_upload_bytes": parse_number(
-                env.get("LORAHUB_MAX_UPLOAD_BYTES") or 64 * 1024**3, "LORAHUB_MAX_UPLOAD_BYTES"
-            ),
         }
+        for name in _SERVER_NUMBERS:
+            variable = f"LORAHUB_{name.upper()}"
+            if env.get(variable):
+                defaults[name] = parse_number(env[variable], variable)
         return cls(data=data, **(defaults | given))
 
 

@@ -1,0 +1,112 @@
+"""Find adapters, and change what all versions of one share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from hub.registry.values import Query
+
+from ..identity import current_actor, registry
+from . import answers, represent, schemas
+from .fields import Blueprint
+from .parsing import adapter_name, metric_filter, no_content, reply, reply_items
+
+adapters = Blueprint("adapters", __name__, url_prefix="/api/v1/adapters", description="Adapters: named, versioned.")
+
+
+@adapters.get("")
+@adapters.arguments(schemas.SearchArgs, location="query")
+@adapters.response(200, schemas.AdapterPage)
+def search(args: dict[str, Any]) -> Response:
+    """Search the adapters that you may read, with facets."""
+    return reply(represent.page(registry().search(current_actor(), to_query(args))))
+
+
+def to_query(args: dict[str, Any]) -> Query:
+    lists = ("namespace", "task", "base", "method", "license", "dtype", "tag", "target", "rank")
+    return Query(
+        text=args["q"],
+        metrics=tuple(metric_filter(text) for text in args["metric"]),
+        sort=args["sort"],
+        limit=args["limit"],
+        cursor=args["cursor"],
+        rank_min=args["rank_min"],
+        rank_max=args["rank_max"],
+        size_max=args["size_max"],
+        with_facets=args["facets"],
+        **{name: tuple(args[name]) for name in lists},
+    )
+
+
+@adapters.get("/<ns>/<name>")
+@adapters.response(200, schemas.Adapter)
+def show(ns: str, name: str) -> Response:
+    """Describe one adapter."""
+    return reply(represent.adapter(registry().adapter(current_actor(), adapter_name(ns, name))))
+
+
+@adapters.post("/<ns>/<name>")
+@adapters.arguments(schemas.AdapterPatch)
+@adapters.response(201, schemas.Adapter)
+def create(args: dict[str, Any], ns: str, name: str) -> Response:
+    """Create an adapter without versions; the first push does so by itself."""
+    made = registry().create_adapter(current_actor(), adapter_name(ns, name), private=args["private"])
+    return reply(represent.adapter(made), 201)
+
+
+@adapters.patch("/<ns>/<name>")
+@adapters.arguments(schemas.AdapterPatch)
+@adapters.response(200, schemas.Adapter)
+def update(args: dict[str, Any], ns: str, name: str) -> Response:
+    """Make an adapter private or public."""
+    changed = registry().update_adapter(current_actor(), adapter_name(ns, name), private=args["private"])
+    return reply(represent.adapter(changed))
+
+
+@adapters.delete("/<ns>/<name>")
+@adapters.response(204)
+def delete(ns: str, name: str) -> Response:
+    """Delete an adapter whose versions are all young.  Its name is never given to another owner."""
+    registry().delete_adapter(current_actor(), adapter_name(ns, name))
+    return no_content()
+
+
+@adapters.put("/<ns>/<name>/deprecation")
+@adapters.arguments(schemas.DeprecationIn)
+@adapters.response(200, schemas.Adapter)
+def deprecate(args: dict[str, Any], ns: str, name: str) -> Response:
+    """Point a whole adapter to a successor."""
+    changed = registry().deprecate_adapter(
+        current_actor(), adapter_name(ns, name), args["reason"], successor=args["successor"]
+    )
+    return reply(represent.adapter(changed))
+
+
+@adapters.delete("/<ns>/<name>/deprecation")
+@adapters.response(200, schemas.Adapter)
+def undeprecate(ns: str, name: str) -> Response:
+    """Take the deprecation of an adapter away."""
+    return reply(represent.adapter(registry().deprecate_adapter(current_actor(), adapter_name(ns, name), None)))
+
+
+@adapters.get("/<ns>/<name>/downloads")
+@adapters.arguments(schemas.HistoryArgs, location="query")
+@adapters.response(200, answers.DownloadHistory)
+def downloads(args: dict[str, Any], ns: str, name: str) -> Response:
+    """Count downloads per day; one per user, version and day."""
+    found = registry().download_history(current_actor(), adapter_name(ns, name), args["days"])
+    return reply_items(found, lambda day: {"day": day.day, "count": day.count})
+
+
+@adapters.post("/<ns>/<name>/import")
+@adapters.arguments(schemas.ImportIn)
+@adapters.response(201, schemas.Version)
+@adapters.alt_response(200, schema=schemas.Version, description="The content was there already", success=True)
+def import_version(args: dict[str, Any], ns: str, name: str) -> Response:
+    """Fetch a version from another lorahub or a Hugging Face Hub and publish it here."""
+    done = registry().import_version(
+        current_actor(), adapter_name(ns, name), args["url"], message=args["message"], token=args["token"]
+    )
+    return represent.version_answer(done.version, 201 if done.created else 200)

@@ -1,0 +1,65 @@
+"""Aliases: movable names of versions, moved by compare-and-swap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from ..identity import current_actor, registry
+from . import answers, represent, schemas
+from .fields import Blueprint
+from .parsing import adapter_name, no_content, reply, reply_items
+
+aliases = Blueprint(
+    "aliases",
+    __name__,
+    url_prefix="/api/v1/adapters/<ns>/<name>/aliases",
+    description="Aliases. One with a slash is written with %2F.",
+)
+
+
+@aliases.get("")
+@aliases.response(200, answers.AliasList)
+def listing(ns: str, name: str) -> Response:
+    """List an adapter's aliases."""
+    return reply_items(registry().aliases(current_actor(), adapter_name(ns, name)), represent.alias)
+
+
+@aliases.put("/<selector:alias>")
+@aliases.arguments(schemas.AliasIn)
+@aliases.response(200, schemas.Alias)
+def move(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
+    """Create or move an alias.  With `expected`, only if it stands there now (null: if it isn't there yet)."""
+    moved = registry().set_alias(
+        current_actor(),
+        adapter_name(ns, name),
+        alias,
+        args["version"],
+        check="expected" in args,
+        expected=args.get("expected"),
+        protected=args["protected"],
+    )
+    return reply(represent.alias(moved))
+
+
+@aliases.delete("/<selector:alias>")
+@aliases.arguments(schemas.AliasArgs, location="query")
+@aliases.response(204)
+def delete(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
+    """Delete an alias; with `expected`, only if it stands there now."""
+    registry().delete_alias(
+        current_actor(),
+        adapter_name(ns, name),
+        alias,
+        check="expected" in args,
+        expected=args.get("expected"),
+    )
+    return no_content()
+
+
+@aliases.get("/<selector:alias>/history")
+@aliases.response(200, answers.AliasHistory)
+def history(ns: str, name: str, alias: str) -> Response:
+    """List an alias's moves, newest first."""
+    return reply_items(registry().alias_history(current_actor(), adapter_name(ns, name), alias), represent.alias_move)

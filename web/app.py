@@ -1,0 +1,56 @@
+"""The Flask application: the JSON API, the Hugging Face wire, and the catalog, on one registry.
+
+    request -> KeepEncodedSlashes -> rate limit -> route: parse -> registry -> represent -> security headers
+
+`create_app` is called once in each worker process, after the fork, with a registry that this process opened.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Flask, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from hub.registry.service import Registry
+from hub.settings import ServerSettings
+
+from .api import register_api
+from .errors import register_error_handlers
+from .health import health
+from .identity import caller_key, remember_registry
+from .limits import register_limits
+from .metrics import measure
+from .raw_path import CONVERTERS, KeepEncodedSlashes
+from .security import protect
+
+MAX_FORM_BYTES = 1024 * 1024
+
+
+def create_app(registry: Registry, settings: ServerSettings) -> Flask:
+    """Return the whole web application on `registry`."""
+    app = Flask("hub.web", static_folder=None)
+    app.url_map.converters.update(CONVERTERS)
+    app.config["SECRET_KEY"] = registry.secret_key()
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.wsgi_app = KeepEncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    remember_registry(app, registry, settings)
+    csrf = protect(app, settings)
+    register_error_handlers(app)
+    app.before_request(_name_request)
+    measure(app)
+    register_limits(app, registry.take_rate, settings, caller_key)
+    app.register_blueprint(health)
+    for blueprint in register_api(app):
+        csrf.exempt(blueprint)
+    return app
+
+
+def _name_request() -> None:
+    """Give the request an id that the log, the answer and the audit event share."""
+    g.request_id = secrets.token_hex(8)
+    request.environ["lorahub.request_id"] = g.request_id

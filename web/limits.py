@@ -1,0 +1,121 @@
+"""Rate limits: one bucket per caller, shared by every worker on every machine.
+
+The buckets live in the database.  To ask it once per hundred requests rather than at each, a worker takes a small share
+of the caller's minute at a time and spends that from memory: the sum of all shares never exceeds the limit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flask import Flask, current_app, request
+
+from hub.errors import TooManyRequests, Unauthenticated
+from hub.settings import ServerSettings
+
+_LIMITS = "lorahub.limits"
+_NOT_COUNTED = ("/healthz", "/readyz", "/metrics", "/static/")
+FAILED_LOGINS_PER_MINUTE = 30
+SHARE_SECONDS = 5.0
+MAX_CALLERS = 10_000
+
+
+@dataclass(slots=True)
+class Share:
+    """What this worker may still spend for one caller, and until when; `refused` holds until then."""
+
+    left: int
+    until: float
+    refused: TooManyRequests | None = None
+
+
+class Limits:
+    """The shares that this worker holds.
+
+    take_rate: the registry's bucket, which raises TooManyRequests when `cost` is not in it.
+    """
+
+    def __init__(self, take_rate: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._take_rate = take_rate
+        self._clock = clock
+        self._shares: dict[str, Share] = {}
+        self._lock = threading.Lock()
+
+    def take(self, key: str, per_minute: int) -> None:
+        """Spend one of `key`'s `per_minute`.  Raises TooManyRequests with the seconds to wait."""
+        now = self._clock()
+        with self._lock:
+            share = self._shares.get(key)
+            if share and now < share.until:
+                if share.refused:
+                    raise share.refused
+                if share.left > 0:
+                    share.left -= 1
+                    return
+        self._renew(key, per_minute, now)
+
+    def is_refused(self, key: str) -> TooManyRequests | None:
+        """Return the refusal that still holds for `key`, without spending anything."""
+        share = self._shares.get(key)
+        return share.refused if share and share.refused and self._clock() < share.until else None
+
+    def _renew(self, key: str, per_minute: int, now: float) -> None:
+        """Take the next share from the bucket; when a whole one isn't there, just what this request costs."""
+        size = max(1, per_minute // 100)
+        try:
+            self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=size)
+        except TooManyRequests:
+            size = 1
+            self._take_one(key, per_minute, now)
+        self._keep(key, Share(size - 1, now + SHARE_SECONDS))
+
+    def _take_one(self, key: str, per_minute: int, now: float) -> None:
+        try:
+            self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=1)
+        except TooManyRequests as error:
+            # Remembered for a moment, so that a caller who doesn't listen costs no query at each request.
+            wait = min(1.0, float(error.details.get("retry_after_seconds", 1)))
+            self._keep(key, Share(0, now + wait, error))
+            raise
+
+    def _keep(self, key: str, share: Share) -> None:
+        with self._lock:
+            if len(self._shares) >= MAX_CALLERS:
+                # Forgetting is safe: what a forgotten share held counts as spent.
+                self._shares.clear()
+            self._shares[key] = share
+
+
+def register_limits(
+    app: Flask, take_rate: Callable[..., None], settings: ServerSettings, caller_key: Callable[[], str]
+) -> None:
+    """Count every request of `app` against its caller's buckets before its route runs."""
+    limits = Limits(take_rate)
+    app.extensions[_LIMITS] = limits
+    allowed = {"read": settings.reads_per_minute, "write": settings.writes_per_minute}
+
+    @app.before_request
+    def count_request() -> None:
+        if request.path.startswith(_NOT_COUNTED):
+            return
+        kind = "read" if request.method in {"GET", "HEAD", "OPTIONS"} else "write"
+        if allowed[kind]:
+            limits.take(f"{kind}:{caller_key()}", allowed[kind])
+
+
+@contextmanager
+def watch_logins() -> Iterator[None]:
+    """Slow down an address that keeps sending wrong tokens: past its limit the answer is 429."""
+    limits: Limits = current_app.extensions[_LIMITS]
+    key = f"login:{request.remote_addr}"
+    if refused := limits.is_refused(key):
+        raise refused
+    try:
+        yield
+    except Unauthenticated:
+        limits.take(key, FAILED_LOGINS_PER_MINUTE)
+        raise

@@ -1,0 +1,29 @@
+"""Webhooks are posted by a quiet thread of each worker, from the outbox that the registry keeps in the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from hub.errors import HubError
+from hub.registry.service import Registry
+
+log = logging.getLogger(__name__)
+PAUSE_SECONDS = 5.0
+
+
+def deliver_in_background(registry: Registry, pause_seconds: float = PAUSE_SECONDS) -> threading.Event:
+    """Start the thread; set the returned event to end it.  Workers may all run one: each delivery is claimed first."""
+    stop = threading.Event()
+    threading.Thread(target=_deliver, args=(registry, stop, pause_seconds), name="webhooks", daemon=True).start()
+    return stop
+
+
+def _deliver(registry: Registry, stop: threading.Event, pause_seconds: float) -> None:
+    while not stop.wait(pause_seconds):
+        try:
+            registry.deliver_webhooks()
+        except HubError as error:
+            log.warning("webhooks wait: %s", error.message)
+        except Exception:  # the thread must outlive whatever one delivery meets; the log has it
+            log.exception("a webhook delivery failed")

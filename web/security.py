@@ -1,0 +1,98 @@
+"""What every answer carries to keep a browser safe, and what every form must carry to be heard.
+
+The API takes `Authorization: Bearer` only and never a cookie, so another site can't make a browser use it.  The
+catalog's forms need a CSRF token that is bound to the browser's session.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from flask_wtf.csrf import CSRFError, CSRFProtect
+
+from hub.settings import ServerSettings
+
+SESSION_HOURS = 12
+_API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics")
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+"""No inline script, no inline style, nothing from another site.  `data:` is for images that the server itself draws."""
+
+# An API's answer is never a page: were a browser led to show one, nothing in it may run or load.
+API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def protect(app: Flask, settings: ServerSettings) -> CSRFProtect:
+    """Set the cookies' flags, add the headers to every answer, and demand a CSRF token of every form."""
+    secure = is_https(settings)
+    app.config.update(
+        SESSION_COOKIE_NAME="__Host-lorahub" if secure else "lorahub",
+        SESSION_COOKIE_SECURE=secure,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_PATH="/",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=SESSION_HOURS * 3600,
+        WTF_CSRF_TIME_LIMIT=SESSION_HOURS * 3600,
+    )
+    extra = {"Strict-Transport-Security": "max-age=31536000"} if secure else {}
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        return with_security_headers(response, extra)
+
+    return CSRFProtect(app)
+
+
+def with_security_headers(response: Response, extra: dict[str, str] | None = None) -> Response:
+    """Add the headers that `response` doesn't set by itself."""
+    headers = response.headers
+    for name, value in (_HEADERS | (extra or {})).items():
+        if name not in headers:
+            headers[name] = value
+    is_api = request.path.startswith(_API_PATHS) or response.mimetype != "text/html"
+    if "Content-Security-Policy" not in headers:
+        headers["Content-Security-Policy"] = API_CONTENT_SECURITY_POLICY if is_api else CONTENT_SECURITY_POLICY
+    if "Cache-Control" not in headers:
+        # Who asks decides what is shown: no shared cache may hand one user's answer to another.
+        headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def is_https(settings: ServerSettings) -> bool:
+    return bool(settings.public_url and settings.public_url.startswith("https://"))
+
+
+def safe_next(target: str | None, fallback: str = "/") -> str:
+    """Return `target` if it is a path on this server, else `fallback`: a login may not send anyone elsewhere."""
+    if not target or not target.startswith("/") or target.startswith(("//", "/\\")) or "\\" in target:
+        return fallback
+    if any(ord(char) < 0x21 or ord(char) == 0x7F for char in target):
+        return fallback
+    parts = urlsplit(target)
+    return fallback if parts.scheme or parts.netloc else target
+
+
+__all__ = ["CSRFError", "is_https", "protect", "safe_next", "with_security_headers"]
