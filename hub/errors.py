@@ -9,6 +9,7 @@
     ├─ AuthError                           exit 4
     │  ├─ Unauthenticated             401
     │  └─ Forbidden                   403
+    │     └─ Gated                         (its card may be read by all, its files by members only)
     ├─ Conflict                       409  exit 5
     │  ├─ PreconditionFailed          412  (compare-and-swap lost)
     │  └─ UploadOffsetMismatch        409  (carries the right offset)
@@ -115,6 +116,10 @@ class Unauthenticated(AuthError):
 
 class Forbidden(AuthError):
     code, status = "forbidden", 403
+
+
+class Gated(Forbidden):
+    code = "gated"
 
 
 class Conflict(HubError):

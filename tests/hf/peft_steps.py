@@ -1,0 +1,162 @@
+"""What PEFT and transformers do with an adapter repository, each step with real, tiny, random models.
+
+python peft_steps.py facts.json results.json          with HF_ENDPOINT and HF_TOKEN set, and nothing else
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+torch.set_num_threads(1)
+HIDDEN, LAYERS, VOCABULARY = 32, 2, 64
+
+
+class Facts:
+    """base: a folder with a tiny random model.  qa: an adapter with v1 and v2, whose local folders are one and two."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.endpoint = os.environ["HF_ENDPOINT"]
+        self.qa: str = facts["qa"]
+        self.namespace: str = facts["namespace"]
+        self.tmp = Path(facts["tmp"])
+        self.folders = {name: Path(path) for name, path in facts["folders"].items()}
+        self.base = self.tmp / "base"
+        self.model().save_pretrained(self.base)
+
+    def model(self) -> Any:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_attention_heads": 4}
+        return LlamaForCausalLM(LlamaConfig(num_hidden_layers=LAYERS, vocab_size=VOCABULARY, **sizes))
+
+    def logits(self, model: Any) -> torch.Tensor:
+        """Return what a model says, as (1, 8, VOCABULARY)."""
+        with torch.no_grad():
+            return model.eval()(torch.arange(8)[None]).logits
+
+    def native(self, path: str) -> Any:
+        request = urllib.request.Request(
+            f"{self.endpoint}/api/v1{path}", headers={"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())
+
+
+def same(left: torch.Tensor, right: torch.Tensor) -> None:
+    assert torch.equal(left, right), float((left - right).abs().max())
+
+
+def load_by_tag(facts: Facts) -> None:
+    """PeftModel.from_pretrained(base, "ns/qa", revision="v2")"""
+    remote = facts.logits(PeftModel.from_pretrained(facts.model(), facts.qa, revision="v2"))
+    same(remote, facts.logits(PeftModel.from_pretrained(facts.model(), facts.folders["two"])))
+    older = facts.logits(PeftModel.from_pretrained(facts.model(), facts.qa, revision="v1"))
+    assert not torch.equal(remote, older)
+
+
+def load_second_adapter(facts: Facts) -> None:
+    """model.load_adapter("ns/qa", "other", revision="v1")"""
+    model = PeftModel.from_pretrained(facts.model(), facts.qa, revision="v2")
+    model.load_adapter(facts.qa, "other", revision="v1")
+    model.set_adapter("other")
+    same(facts.logits(model), facts.logits(PeftModel.from_pretrained(facts.model(), facts.folders["one"])))
+
+
+def load_by_transformers(facts: Facts) -> None:
+    """AutoModelForCausalLM.from_pretrained("ns/with-base", revision="v1")"""
+    repo = f"{facts.namespace}/with-base"
+    model = train_a_little(facts)
+    model.push_to_hub(repo)
+    found = AutoModelForCausalLM.from_pretrained(repo, revision="v1")
+    same(facts.logits(found), facts.logits(model))
+
+
+def push_peft_model(facts: Facts) -> None:
+    """peft_model.push_to_hub("ns/new")"""
+    repo = f"{facts.namespace}/new"
+    model = train_a_little(facts)
+    model.push_to_hub(repo)
+    assert facts.native(f"/adapters/{repo}")["latest"] == "v1"
+    same(facts.logits(PeftModel.from_pretrained(facts.model(), repo, revision="v1")), facts.logits(model))
+    model.push_to_hub(repo)
+    assert facts.native(f"/adapters/{repo}")["latest"] == "v1"
+
+
+def push_by_trainer(facts: Facts) -> None:
+    """Trainer(push_to_hub=True).train(), then trainer.push_to_hub()"""
+    repo = f"{facts.namespace}/trained"
+    arguments = TrainingArguments(
+        output_dir=str(facts.tmp / "trainer"),
+        push_to_hub=True,
+        hub_model_id=repo,
+        max_steps=2,
+        save_steps=2,
+        per_device_train_batch_size=2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    rows = [{"input_ids": list(range(8)), "labels": list(range(8))} for _ in range(4)]
+    trainer = Trainer(model=get_peft_model(facts.model(), lora_config(facts)), args=arguments, train_dataset=rows)
+    trainer.train()
+    trainer.push_to_hub()
+    shown = facts.native(f"/adapters/{repo}")
+    assert shown["latest"] is not None, shown
+    trained = facts.logits(trainer.model)
+    same(facts.logits(PeftModel.from_pretrained(facts.model(), repo, revision=shown["latest"])), trained)
+
+
+def lora_config(facts: Facts) -> LoraConfig:
+    return LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", base_model_name_or_path=str(facts.base)
+    )
+
+
+def train_a_little(facts: Facts) -> Any:
+    """Return a PEFT model whose B is not zero, on the base in `facts.base`."""
+    base = AutoModelForCausalLM.from_pretrained(facts.base)
+    model = get_peft_model(base, lora_config(facts))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(std=0.1)
+    return model
+
+
+STEPS: tuple[Callable[[Facts], None], ...] = (
+    load_by_tag,
+    load_second_adapter,
+    push_peft_model,
+    load_by_transformers,
+    push_by_trainer,
+)
+
+
+def main(facts_file: str, results_file: str) -> None:
+    facts = Facts(json.loads(Path(facts_file).read_text("utf-8")))
+    results = {}
+    for step in STEPS:
+        started = time.monotonic()
+        try:
+            step(facts)
+            results[step.__name__] = "ok"
+        except Exception:  # noqa: BLE001  # every failure is a result
+            results[step.__name__] = traceback.format_exc()
+        print(f"{time.monotonic() - started:6.2f}s  {results[step.__name__].splitlines()[-1][:100]}  {step.__name__}")
+    Path(results_file).write_text(json.dumps(results), "utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

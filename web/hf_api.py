@@ -1,0 +1,102 @@
+"""The Hugging Face wire: with `HF_ENDPOINT` set to this server, stock clients take it for the Hub.
+
+    hf_names.py     repositories, revisions, files: what they are here
+    hf_errors.py    errors, so that each client raises its own right exception
+    hf_files.py     resolve, tree, paths-info
+    hf_info.py      model_info, lists, refs, commits, whoami
+    hf_upload.py    preupload, LFS, commit          hf_commit.py   what a commit says
+    hf_manage.py    create, delete, settings, tags, the card's check
+    hf_signing.py   addresses that carry a right by themselves
+    hf_upstream.py  repositories that are held elsewhere
+    xet.py          uploads through Xet
+
+This file is the map: one line per address.  The rules live in those modules; the registry knows none of them.
+Source: huggingface_hub's clients, 0.36 to 2.4, as they speak; docs/huggingface.md lists what was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Flask
+from werkzeug.exceptions import HTTPException
+
+from hub.errors import HubError
+from hub.registry.service import Registry
+from hub.settings import ServerSettings
+
+from . import hf_errors, hf_files, hf_info, hf_manage, hf_upload, xet
+
+View = Callable[..., Any]
+MODEL = "/api/models/<namespace>/<name>"
+REPO = "/<namespace>/<name>"
+
+READ_ROUTES: tuple[tuple[str, str, View], ...] = (
+    ("GET", f"{REPO}/resolve/<selector:revision>/<filepath:path>", hf_files.resolve),
+    ("GET", f"{MODEL}/resolve/<selector:revision>/<filepath:path>", hf_files.resolve),
+    ("GET", f"{MODEL}/tree/<selector:revision>", hf_files.tree),
+    ("GET", f"{MODEL}/tree/<selector:revision>/<filepath:path>", hf_files.tree),
+    ("POST", f"{MODEL}/paths-info/<selector:revision>", hf_files.paths_info),
+    ("GET", "/api/models", hf_info.list_models),
+    ("GET", MODEL, hf_info.model_info),
+    ("GET", f"{MODEL}/revision/<selector:revision>", hf_info.model_info),
+    ("GET", f"{MODEL}/refs", hf_info.refs),
+    ("GET", f"{MODEL}/commits/<selector:revision>", hf_info.commits),
+    ("GET", f"{MODEL}/auth-check", hf_info.auth_check),
+    ("GET", "/api/whoami-v2", hf_info.whoami),
+    ("GET", "/api/settings/repositories", hf_info.my_repositories),
+    ("GET", "/api/organizations/<namespace>/settings/repositories", hf_info.repositories_of),
+    ("GET", "/api/organizations/<namespace>/overview", hf_info.overview),
+    ("GET", "/api/users/<namespace>/overview", hf_info.overview),
+)
+
+WRITE_ROUTES: tuple[tuple[str, str, View], ...] = (
+    ("POST", f"{MODEL}/preupload/<selector:revision>", hf_upload.preupload),
+    ("POST", f"{MODEL}/commit/<selector:revision>", hf_upload.commit),
+    ("POST", f"{REPO}.git/info/lfs/objects/batch", hf_upload.lfs_batch),
+    ("PUT", "/api/lfs", hf_upload.lfs_put),
+    ("POST", "/api/lfs", hf_upload.lfs_complete),
+    ("POST", "/api/repos/create", hf_manage.create_repo),
+    ("DELETE", "/api/repos/delete", hf_manage.delete_repo),
+    ("POST", "/api/repos/move", hf_manage.move_repo),
+    ("PUT", f"{MODEL}/settings", hf_manage.settings),
+    ("POST", f"{MODEL}/tag/<selector:revision>", hf_manage.create_tag),
+    ("DELETE", f"{MODEL}/tag/<selector:tag>", hf_manage.delete_tag),
+    ("POST", f"{MODEL}/branch/<selector:branch>", hf_manage.create_branch),
+    ("DELETE", f"{MODEL}/branch/<selector:branch>", hf_manage.delete_branch),
+    ("POST", f"{MODEL}/super-squash/<selector:branch>", hf_manage.squash),
+    ("POST", "/api/validate-yaml", hf_manage.validate_yaml),
+)
+
+XET_ROUTES: tuple[tuple[str, str, View], ...] = (
+    ("GET", f"{MODEL}/xet-write-token/<selector:revision>", xet.write_token),
+    ("GET", "/api/xet/<period>/<space>/v1/chunks/<prefix>/<name>", xet.find_chunk),
+    ("POST", "/api/xet/<period>/<space>/v1/xorbs/<prefix>/<name>", xet.put_xorb),
+    ("POST", "/api/xet/<period>/<space>/v1/shards", xet.put_shard),
+)
+
+# What is not kept here must still be told so in the client's own words.
+MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
+    ("GET", "/api/models/<name>", hf_info.missing),
+    ("GET", "/api/models/<name>/<any(revision, tree, refs, commits):_kind>/<filepath:_rest>", hf_info.missing),
+    ("GET", "/<name>/resolve/<selector:_revision>/<filepath:_rest>", hf_info.missing),
+    ("GET", "/api/<any(datasets, spaces, kernels):_kind>/<filepath:name>", hf_info.missing),
+    ("GET", "/<any(datasets, spaces, kernels):_kind>/<filepath:name>", hf_info.missing),
+)
+
+
+def install(app: Flask, registry: Registry, settings: ServerSettings) -> Blueprint:
+    """Let `app` speak the Hugging Face wire; return the blueprint, which reads no cookie."""
+    blueprint = make_blueprint()
+    app.register_blueprint(blueprint)
+    return blueprint
+
+
+def make_blueprint() -> Blueprint:
+    hf = Blueprint("hf", __name__)
+    for method, rule, view in (*READ_ROUTES, *WRITE_ROUTES, *XET_ROUTES, *MISSING_ROUTES):
+        hf.add_url_rule(rule, view.__name__, view, methods=[method])
+    for kind in (HubError, HTTPException, Exception):
+        hf.register_error_handler(kind, hf_errors.answer)
+    return hf
