@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ class Query:
     """A search.  Empty fields restrict nothing; `sort` is new, downloads, recent or name."""
 
     text: str = ""
+    namespace: str | None = None
     task: str | None = None
     base: str | None = None
     method: str | None = None
@@ -33,9 +34,10 @@ class Query:
     sort: str = "recent"
     limit: int = 100
     cursor: str | None = None
+    facets: bool = False
 
     def to_params(self) -> dict[str, Any]:
-        names = ("task", "base", "method", "rank_max", "license", "tag", "target", "dtype", "sort", "limit", "cursor")
+        names = (field.name for field in fields(self) if field.name != "text")
         return {"q": self.text} | {name: getattr(self, name) for name in names}
 
 
@@ -72,15 +74,14 @@ class Client:
     def search(self, query: Query) -> SearchPage:
         return SearchPage.from_json(self.connection.get_json("/api/v1/adapters", query.to_params()))
 
-    def search_all(self, query: Query, at_most: int) -> Iterator[AdapterInfo]:
-        """Yield up to `at_most` adapters, asking for as many pages as that takes."""
-        left = at_most
-        while left > 0:
-            page = self.search(replace(query, limit=min(query.limit, left)))
-            yield from page.items[:left]
-            left -= len(page.items)
-            if page.next_cursor is None or not page.items:
-                return
+    def search_counted(self, query: Query, at_most: int) -> tuple[list[AdapterInfo], int]:
+        """Return up to `at_most` adapters, from as many pages as that takes, and how many there are in all."""
+        found: list[AdapterInfo] = []
+        while True:
+            page = self.search(replace(query, limit=min(query.limit, at_most - len(found))))
+            found.extend(page.items[: at_most - len(found)])
+            if page.next_cursor is None or not page.items or len(found) >= at_most:
+                return found, page.total
             query = replace(query, cursor=page.next_cursor)
 
     def whoami(self) -> Identity:

@@ -128,6 +128,8 @@ class AdapterInfo:
     version_count: int
     downloads: int
     updated_at: str
+    rank: int | None
+    method: str | None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -147,6 +149,8 @@ class AdapterInfo:
             version_count=body.number("versions", 0),
             downloads=body.number("downloads", 0),
             updated_at=body.text("updated_at", ""),
+            rank=body.optional("rank", int),
+            method=body.optional("method", str),
             raw=body.payload,
         )
 

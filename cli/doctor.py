@@ -1,0 +1,33 @@
+"""`lorahub doctor`: look at this machine."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from .output import Output, printing_json
+
+
+@click.command()
+@printing_json
+def doctor(out: Output) -> int:
+    """Check Python, torch, bitsandbytes, the registry, the token, the cache and the disk; say what to do.
+
+    Exits 1 if something is broken; what is merely not installed is a warning.
+    """
+    from hub.doctor import ERROR, OK, diagnose
+    from hub.settings import ClientSettings, config_path
+
+    settings, broken = ClientSettings.from_env(os.environ), False
+    found = []
+    for check in diagnose(settings, config_path(os.environ)):
+        broken = broken or check.level == ERROR
+        found.append(check)
+        if not out.as_json:
+            out.line(f"{check.level:<8} {check.name:<13} {check.found}")
+            if check.level != OK and check.next_step:
+                out.line(f"{'':<22} -> {check.next_step}")
+    if out.as_json:
+        out.json([check.to_json() for check in found])
+    return 1 if broken else 0

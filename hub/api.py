@@ -1,0 +1,171 @@
+"""The public functions around adapters: `hub.pull`, `push`, `search`, `info`, `check`, `summary`, `diff`.
+
+Here, and in the command line, the environment and the config file are read; everything below gets frozen settings.
+Wherever a ref is taken, the folder of an adapter on this disk may stand: a `Path`, or a text that looks like a path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.client import Client, Query
+from hub.progress import Observer
+from hub.records import AdapterInfo, VersionInfo
+from hub.refs import AdapterName, AdapterRef
+from hub.settings import ClientSettings
+from hub.sources import parse_source
+from hub.sync import Prepared, Publication, Pushed, copy_out, fetch, prepare, resolve, send
+
+if TYPE_CHECKING:
+    from hub.adapter_diff import AdapterDiff
+    from hub.compat import CompatReport
+    from hub.parameters import ParameterSummary
+
+RefLike = str | os.PathLike[str] | AdapterRef
+
+
+def client_settings(registry: str | None = None) -> ClientSettings:
+    """Return the settings of the environment and the config file; `registry` names another address."""
+    settings = ClientSettings.from_env(os.environ)
+    return settings.with_endpoint(registry) if registry else settings
+
+
+def pull(
+    ref: RefLike,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    registry: str | None = None,
+    observer: Observer | None = None,
+) -> Path:
+    """Return a folder with the files of the version that `ref` names: one that PEFT can open.
+
+    The folder is in the cache and read-only; with `to`, the files are copied to that new folder instead.
+    Bytes are verified against the version's manifest.  A pull that was interrupted goes on where it stopped.
+    With `LORAHUB_OFFLINE=1` the cache answers alone.  A yanked version is pulled with a warning that says why.
+    Raises VersionNotFound, AdapterNotFound, DigestMismatch, NetworkError, Offline, StorageFull.
+    """
+    source = parse_source(ref)
+    if isinstance(source, Path):
+        found = source
+    else:
+        settings = client_settings(registry)
+        found = fetch(resolve(source, settings, observer), settings, observer)
+    return copy_out(found, Path(to).expanduser()) if to is not None else found
+
+
+def push(
+    folder: str | os.PathLike[str],
+    name: str | AdapterName,
+    *,
+    base: str | os.PathLike[str] | None = None,
+    task: str | None = None,
+    message: str = "",
+    alias: str | None = None,
+    private: bool | None = None,
+    trained_from: Sequence[str | AdapterRef] = (),
+    registry: str | None = None,
+    observer: Observer | None = None,
+) -> VersionInfo:
+    """Publish a PEFT folder as the next version of `name`; return that version (`.ref` prints as `task/qa@v3`).
+
+    base: the model it was trained on, a folder or a Hugging Face id.  The adapter is checked against it, and its
+        fingerprint is recorded, so that a load on another model can be refused.
+    alias: is moved to the new version.  trained_from: refs of the versions that training started from.
+    Content that the registry has already is the same version again.
+    Raises InvalidAdapter, UnsafeFile, Incompatible, Unauthenticated, Forbidden, NetworkError.
+    """
+    publication = Publication(task, message, alias, private, tuple(_as_ref(ref) for ref in trained_from))
+    return push_folder(
+        Path(folder), _as_name(name), publication, base=base, registry=registry, observer=observer
+    ).version
+
+
+def push_folder(
+    folder: Path,
+    name: AdapterName,
+    publication: Publication,
+    *,
+    base: str | os.PathLike[str] | None = None,
+    registry: str | None = None,
+    observer: Observer | None = None,
+) -> Pushed:
+    """Like `push`, and say what was sent, what was left out, and whether the version is new."""
+    settings, observer = client_settings(registry), observer or Observer()
+    prepared = prepare_push(folder, base=base, observer=observer)
+    with Client(settings) as client:
+        return send(prepared, name, publication, client, observer)
+
+
+def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer: Observer) -> Prepared:
+    """Read, check and hash what a push would send, without sending it.  Raises what `push` raises of the folder."""
+    if base is None:
+        return prepare(folder, None, observer)
+    from hub.bases import open_base
+    from hub.checking import check_folder
+
+    spec = open_base(base)
+    check_folder(folder, spec).raise_if_bad()
+    return prepare(folder, spec.identity(), observer)
+
+
+def search(text: str = "", *, limit: int = 100, registry: str | None = None, **filters: object) -> list[AdapterInfo]:
+    """Return up to `limit` adapters that match.
+
+    filters: task, base, method, rank_max, license, tag, target, dtype, namespace; sort is new, downloads, recent
+        or name.
+    """
+    with Client(client_settings(registry)) as client:
+        return client.search_counted(Query(text=text, **filters), limit)[0]  # type: ignore[arg-type]
+
+
+def info(ref: str | AdapterRef, *, registry: str | None = None, observer: Observer | None = None) -> VersionInfo:
+    """Return what the registry knows of the version that `ref` names, its manifest included."""
+    return resolve(_as_ref(ref), client_settings(registry), observer)
+
+
+def check(
+    base: str | os.PathLike[str], ref: RefLike, *, registry: str | None = None, observer: Observer | None = None
+) -> CompatReport:
+    """Say whether an adapter fits a base, before any weights move.
+
+    base: a model folder or a Hugging Face id, of which only the config and the headers are read.
+    The adapter's own weights are looked at (NaN, all zero) where they are on this disk.
+    """
+    from hub.bases import open_base
+    from hub.checking import check_source
+
+    return check_source(parse_source(ref), open_base(base), client_settings(registry), observer)
+
+
+def summary(
+    ref: RefLike,
+    base: str | os.PathLike[str] | None = None,
+    *,
+    registry: str | None = None,
+    observer: Observer | None = None,
+) -> ParameterSummary:
+    """Count the parameters of an adapter, and of its base where one is given: `.line()` is PEFT's line."""
+    from hub.bases import open_base
+    from hub.checking import manifest_of
+    from hub.parameters import summarize
+
+    manifest = manifest_of(parse_source(ref), client_settings(registry), observer)
+    return summarize(manifest, open_base(base) if base is not None else None)
+
+
+def diff(a: RefLike, b: RefLike, *, registry: str | None = None, observer: Observer | None = None) -> AdapterDiff:
+    """Compare two adapters: config, tensors, and per module how far the two updates point the same way."""
+    from hub.adapter_diff import diff as compare
+
+    return compare(pull(a, registry=registry, observer=observer), pull(b, registry=registry, observer=observer))
+
+
+def _as_ref(ref: str | AdapterRef) -> AdapterRef:
+    return AdapterRef.parse(ref) if isinstance(ref, str) else ref
+
+
+def _as_name(name: str | AdapterName) -> AdapterName:
+    return AdapterName.parse(name) if isinstance(name, str) else name
