@@ -1,0 +1,160 @@
+"""The list of adapters: what was asked for, and links that ask for a little more or less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from werkzeug.datastructures import MultiDict
+
+from hub.errors import InvalidRequest
+from hub.registry.values import FacetValue, Page, Query, Sort
+
+from .formats import method_text
+
+PAGE_SIZE = 20
+FACET_SIZE = 7
+SERVING_RANKS = (8, 16, 32, 64, 128)
+"""The limits that are offered for "fits --max-lora-rank"."""
+
+_FACETS: tuple[tuple[str, str], ...] = (
+    ("task", "Task"),
+    ("base", "Base model"),
+    ("target", "Target modules"),
+    ("method", "Method"),
+    ("dtype", "Weights"),
+    ("license", "License"),
+    ("tag", "Tags"),
+    ("rank", "Rank"),
+)
+_SORTS: tuple[tuple[Sort, str], ...] = (("recent", "Recently updated"), ("downloads", "Downloads"), ("new", "New"))
+_KEPT = ("q", "sort", "rank_max", *(name for name, _ in _FACETS))
+
+Urls = Callable[[Mapping[str, Sequence[str]]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class FacetLink:
+    """One value of a facet; following `href` switches it on or off."""
+
+    label: str
+    count: int | None
+    href: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A field with its values; `rest` are folded away."""
+
+    title: str
+    first: tuple[FacetLink, ...]
+    rest: tuple[FacetLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListingView:
+    """Everything that the list page shows beside the adapters themselves."""
+
+    facets: tuple[Facet, ...]
+    serving: tuple[FacetLink, ...]
+    sorts: tuple[FacetLink, ...]
+    filters: tuple[FacetLink, ...]
+    clear: str
+    next_href: str | None
+    first_href: str | None
+
+
+def parse_query(args: MultiDict[str, str], namespace: str | None = None) -> Query:
+    """Read the address's query.  Raises InvalidRequest for a sort or rank that isn't one."""
+    sort = args.get("sort") or "recent"
+    if sort not in get_args(Sort):
+        raise InvalidRequest(f"Adapters can't be sorted by {sort[:40]!r}; choose {', '.join(get_args(Sort))}.")
+    fields: dict[str, Any] = {name: tuple(args.getlist(name)) for name, _ in _FACETS if name != "rank"}
+    return Query(
+        text=args.get("q", "").strip(),
+        namespace=(namespace,) if namespace else (),
+        rank=tuple(_number(text, "rank") for text in args.getlist("rank")),
+        rank_max=_number(args["rank_max"], "rank_max") if args.get("rank_max") else None,
+        sort=sort,  # type: ignore[arg-type]  # checked against the literal above
+        limit=PAGE_SIZE,
+        cursor=args.get("cursor") or None,
+        **fields,
+    )
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise InvalidRequest(f"{name} is {text[:40]!r}; it takes a whole number, e.g. 16.")
+    return int(text)
+
+
+def view_listing(args: MultiDict[str, str], page: Page, urls: Urls) -> ListingView:
+    """Return the links around one page of results.  `urls` turns query fields into an address of the same page."""
+    state = {name: args.getlist(name) for name in _KEPT if args.getlist(name)}
+    facets = (_facet(title, _facet_links(name, page.facets.get(name, ()), state, urls)) for name, title in _FACETS)
+    return ListingView(
+        facets=tuple(facet for facet in facets if facet.first),
+        serving=tuple(_serving_link(rank, state, urls) for rank in SERVING_RANKS),
+        sorts=tuple(_sort_link(sort, title, state, urls) for sort, title in _SORTS),
+        filters=_active_filters(state, urls),
+        clear=urls({name: state[name] for name in ("q", "sort") if name in state}),
+        next_href=urls({**state, "cursor": [page.next_cursor]}) if page.next_cursor else None,
+        first_href=urls(state) if args.get("cursor") else None,
+    )
+
+
+def _facet(title: str, found: Sequence[FacetLink]) -> Facet:
+    """Fold away what is beyond the first few, but never a value that is switched on."""
+    shown = [link for index, link in enumerate(found) if link.active or index < FACET_SIZE]
+    return Facet(title, tuple(shown), tuple(link for link in found if link not in shown))
+
+
+def _facet_links(
+    name: str, values: Sequence[FacetValue], state: Mapping[str, Sequence[str]], urls: Urls
+) -> tuple[FacetLink, ...]:
+    active = list(state.get(name, ()))
+    shown = [(item.value, item.count) for item in values]
+    known = {value for value, _ in shown}
+    pairs: list[tuple[str, int | None]] = [*shown, *((value, None) for value in active if value not in known)]
+    return tuple(
+        FacetLink(facet_label(name, value), count, urls(_toggled(state, name, value)), value in active)
+        for value, count in pairs
+    )
+
+
+def facet_label(name: str, value: str) -> str:
+    """How a facet's value reads: `lora` -> `LoRA`, rank 8 -> `r 8`."""
+    if name == "method":
+        return method_text(value)
+    return f"r {value}" if name == "rank" else value
+
+
+def _toggled(state: Mapping[str, Sequence[str]], name: str, value: str) -> dict[str, list[str]]:
+    kept = {key: list(values) for key, values in state.items()}
+    values = kept.get(name, [])
+    kept[name] = [each for each in values if each != value] if value in values else [*values, value]
+    return kept
+
+
+def _serving_link(rank: int, state: Mapping[str, Sequence[str]], urls: Urls) -> FacetLink:
+    active = list(state.get("rank_max", ())) == [str(rank)]
+    kept = {key: values for key, values in state.items() if key != "rank_max"}
+    return FacetLink(f"{rank}", None, urls(kept if active else {**kept, "rank_max": [str(rank)]}), active)
+
+
+def _sort_link(sort: Sort, title: str, state: Mapping[str, Sequence[str]], urls: Urls) -> FacetLink:
+    current = (list(state.get("sort", ())) or ["recent"])[0]
+    return FacetLink(title, None, urls({**state, "sort": [sort]}), current == sort)
+
+
+def _active_filters(state: Mapping[str, Sequence[str]], urls: Urls) -> tuple[FacetLink, ...]:
+    links = []
+    for name, values in state.items():
+        if name in {"q", "sort"}:
+            continue
+        for value in values:
+            label = f"fits max-lora-rank {value}" if name == "rank_max" else facet_label(name, value)
+            links.append(FacetLink(label, None, urls(_toggled(state, name, value)), True))
+    return tuple(links)
