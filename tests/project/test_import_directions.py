@@ -11,22 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIENT_MODULES = set(
-    [
-        "accounts",
-        "api",
-        "bases",
-        "cache",
-        "checking",
-        "client",
-        "connection",
-        "doctor",
-        "multipart",
-        "offline",
-        "sync",
-        "transfer",
-    ]
-)
+CLIENT_MODULES = {
+    "accounts",
+    "api",
+    "bases",
+    "cache",
+    "checking",
+    "client",
+    "connection",
+    "doctor",
+    "multipart",
+    "offline",
+    "sync",
+    "transfer",
+}
 HEAVY = {"torch", "transformers", "bitsandbytes", "peft", "sqlalchemy", "alembic", "flask", "click", "boto3", "numpy"}
 
 ALLOWED = {

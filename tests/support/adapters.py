@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import serialize_file
+import numpy
+from safetensors.numpy import save_file
 
 KINDS = {
     "q_proj": ("self_attn", 1, 1),
@@ -95,7 +96,5 @@ def random_tensor(numbers: random.Random, shape: tuple[int, int]) -> tuple[tuple
 
 def write_safetensors(path: Path, tensors: Mapping[str, tuple[tuple[int, ...], bytes]]) -> None:
     """Write float32 tensors with the safetensors library."""
-    payload = {
-        name: {"dtype": "float32", "shape": list(shape), "data": data} for name, (shape, data) in tensors.items()
-    }
-    serialize_file(payload, str(path), {"format": "pt"})
+    arrays = {name: numpy.frombuffer(data, numpy.float32).reshape(shape) for name, (shape, data) in tensors.items()}
+    save_file(arrays, str(path), {"format": "pt"})
