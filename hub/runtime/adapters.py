@@ -1,0 +1,60 @@
+"""Bring one adapter from a ref to updates in memory, step by step, each with a finished value.
+
+    ref -> manifest -> does it fit? -> files -> head -> does it fit? -> weights -> updates
+
+Nothing of the model changes on the way: a failure at any step leaves it exactly as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hub.runtime.adapter_weights import AdapterHead, read_head, read_weights
+from hub.runtime.attach import Attachment
+from hub.runtime.build import build_updates
+from hub.runtime.fit import check_fit
+from hub.runtime.slots import Loaded
+from hub.runtime.updates import Update
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where adapters live: their dtype and device, and the head that is tied to the embedding, if it is."""
+
+    dtype: torch.dtype
+    device: torch.device
+    tied_head: str | None
+
+
+def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Placement) -> Loaded:
+    """Return the adapter in `folder`, in memory under the name `ref`.
+
+    Raises InvalidAdapter, InvalidSafetensors, Unsupported, Incompatible.
+    """
+    head = read_head(folder)
+    check_fit(head.content, attachment.modules)
+    return place(ref, head, attachment, placement)
+
+
+def place(ref: str, head: AdapterHead, attachment: Attachment, placement: Placement) -> Loaded:
+    """Read the weights of an adapter that fits, and build its updates."""
+    weights = read_weights(head, placement.dtype, placement.device)
+    with torch.no_grad():
+        by_name = build_updates(weights, attachment.modules, placement.tied_head)
+    updates = {attachment.index(name): update for name, update in by_name.items()}
+    attachment.adapt(by_name)
+    return Loaded(ref, head.folder, head.content, updates, _size_bytes(by_name.values()))
+
+
+def _size_bytes(updates: Iterable[Update]) -> int:
+    """Return how much memory these updates keep, each piece counted once however many views there are of it."""
+    pieces = {
+        storage.data_ptr(): storage.nbytes()
+        for update in updates
+        for storage in (tensor.untyped_storage() for tensor in update.tensors())
+    }
+    return sum(pieces.values())

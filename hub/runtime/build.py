@@ -1,0 +1,235 @@
+"""Turn an adapter's tensors into updates, one per module, checked against the modules that they are for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from hub.adapter_content import summarize, token_indices_for
+from hub.adapter_keys import AdapterTensor, is_saved_module
+from hub.errors import Incompatible, Unsupported
+from hub.lora_config import LoraConfig
+from hub.runtime import dense
+from hub.runtime.adapter_weights import AdapterWeights
+from hub.runtime.layers import clone_with
+from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
+
+Parts = dict[str, torch.Tensor]
+"""kind -> tensor, at one module; parameters of the base are keyed `bias` or `weight`."""
+
+
+def build_updates(
+    weights: AdapterWeights, modules: Mapping[str, nn.Module], head: str | None = None
+) -> dict[str, Update]:
+    """Return module name -> update.
+
+    modules: every module of the base by name.  head: the name of the output head, if it is tied to the embedding.
+    Raises Incompatible for a shape that doesn't fit, Unsupported for a combination that isn't computed.
+    """
+    parts = _parts_by_module(weights, modules)
+    updates: dict[str, Update] = {}
+    for name, found in parts.items():
+        updates[name] = _build(name, modules[name], found, weights.config)
+    if head is not None:
+        _tie_token_logits(updates, weights.config, modules, head)
+    return updates
+
+
+def _parts_by_module(weights: AdapterWeights, modules: Mapping[str, nn.Module]) -> dict[str, Parts]:
+    """Group the tensors by the module that computes with them."""
+    saved = saved_modules(weights.config, weights.content.parts, modules)
+    grouped: dict[str, Parts] = defaultdict(dict)
+    for part in weights.content.parts:
+        tensor = weights.tensors[part.name]
+        if part.kind == "modules_to_save":
+            home = next((name for name in saved if f"{part.module}.".startswith(f"{name}.")), part.module)
+            path = f"{part.module}.{part.parameter}".removeprefix(f"{home}.")
+            grouped[home][f"={path}"] = tensor
+        elif part.kind in {"bias", "base_layer"}:
+            grouped[part.module][f"{'' if part.kind == 'bias' else 'base_layer.'}{part.parameter}"] = tensor
+        else:
+            grouped[part.module][part.kind] = tensor
+    return grouped
+
+
+def saved_modules(
+    config: LoraConfig, parts: Sequence[AdapterTensor], modules: Mapping[str, nn.Module]
+) -> tuple[str, ...]:
+    """Return the modules of the base that the adapter stores whole, the outermost first."""
+    stored = {part.module for part in parts if part.kind == "modules_to_save"}
+    ends = config.modules_to_save
+    homes = (
+        name
+        for name in modules
+        if name and any(name == end or name.endswith(f".{end}") for end in ends) and is_saved_module(name, ends)
+    )
+    return tuple(name for name in homes if any(f"{module}.".startswith(f"{name}.") for module in stored))
+
+
+def _build(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
+    whole = {key[1:]: value for key, value in parts.items() if key.startswith("=")}
+    if "trainable_tokens" in parts:
+        _refuse_with_tokens(name, parts)
+        return _tokens(name, module, parts["trainable_tokens"], config)
+    if whole:
+        _refuse_partly_saved(name, module, parts, whole)
+        return _replaced(name, module, whole, None)
+    update: Update | None = None
+    if "lora_A" in parts:
+        update = _linear(name, module, parts, config)
+    elif "embedding_A" in parts:
+        update = _embedding(name, module, parts, config)
+    if "bias" in parts:
+        update = _replaced(name, module, {"bias": parts["bias"]}, update)
+    if update is None:
+        raise Incompatible(f"{name} has weights that make no update: {', '.join(parts)}.")
+    return update
+
+
+def _linear(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
+    if not dense.is_linear(module):
+        raise _wrong_kind(name, module, "a linear layer")
+    wide, narrow = dense.features(module)
+    a, b = parts["lora_A"], parts["lora_B"]
+    _check_shape(name, "lora_A", a, (a.shape[0], wide))
+    _check_shape(name, "lora_B", b, (narrow, a.shape[0]))
+    scaling = config.scaling_for(name)
+    bias = parts.get("lora_bias")
+    if bias is not None:
+        _check_shape(name, "lora_B.bias", bias, (narrow,))
+        bias = bias.mul_(scaling)
+    low_rank = LowRank(a.t(), _scaled(b, scaling).t(), bias)
+    if "magnitude" not in parts:
+        return low_rank
+    gain = _dora_gain(name, module, low_rank, parts["magnitude"])
+    low_rank.b_t.mul_(gain)
+    return Dora(low_rank, gain)
+
+
+def _embedding(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
+    if not dense.is_embedding(module):
+        raise _wrong_kind(name, module, "an embedding")
+    vocabulary, width = dense.features(module)
+    a, b = parts["embedding_A"], parts["embedding_B"]
+    _check_shape(name, "lora_embedding_A", a, (a.shape[0], vocabulary))
+    _check_shape(name, "lora_embedding_B", b, (width, a.shape[0]))
+    _check_copy_of_base(name, module, parts)
+    b_t = _scaled(b, config.scaling_for(name)).t()
+    gain = None
+    if "magnitude" in parts:
+        gain = _dora_gain(name, module, LowRank(a.t(), b_t), parts["magnitude"])
+        b_t.mul_(gain)
+    scale = embed_scale(module)
+    if scale != 1.0:
+        b_t.mul_(scale)
+    return EmbeddingLowRank(a, b_t, gain)
+
+
+def _scaled(b: torch.Tensor, scaling: float) -> torch.Tensor:
+    return b if scaling == 1.0 else b.mul_(scaling)
+
+
+def _dora_gain(name: str, module: nn.Module, low_rank: LowRank, magnitude: torch.Tensor) -> torch.Tensor:
+    """Return magnitude / ||W + scaling * B A||, row by row.  Peak memory: one dense layer."""
+    weight = dense.dense_weight(module)
+    magnitude = magnitude.reshape(-1)
+    _check_shape(name, "lora_magnitude_vector", magnitude, (weight.shape[0],))
+    adapted = torch.addmm(weight, low_rank.b_t.t().float(), low_rank.a_t.t().float())
+    return (magnitude.float() / torch.linalg.norm(adapted, dim=1)).to(magnitude.dtype)
+
+
+def _tokens(name: str, module: nn.Module, rows: torch.Tensor, config: LoraConfig) -> Update:
+    if not dense.is_embedding(module):
+        raise _wrong_kind(name, module, "an embedding")
+    vocabulary, width = dense.features(module)
+    ids = token_indices_for(config, name)
+    if ids is None or max(ids) >= vocabulary or len(set(ids)) != len(ids):
+        raise Incompatible(f"{name}: trainable_token_indices don't fit a vocabulary of {vocabulary:,} tokens.")
+    _check_shape(name, "trainable_tokens_delta", rows, (len(ids), width))
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return Tokens(
+        torch.tensor([ids[i] for i in order], device=rows.device),
+        rows[torch.tensor(order, device=rows.device)] * embed_scale(module),
+    )
+
+
+def _tie_token_logits(
+    updates: dict[str, Update], config: LoraConfig, modules: Mapping[str, nn.Module], head: str
+) -> None:
+    """Give the output head the trained tokens of the embedding that it is tied to."""
+    for name, update in list(updates.items()):
+        shares = getattr(modules[name], "weight", None) is getattr(modules[head], "weight", None)
+        if isinstance(update, Tokens) and shares:
+            if head in updates:
+                raise Unsupported(
+                    f"{head} is tied to {name}, which has trained tokens, and is adapted itself: that is not computed. "
+                    "Use PEFT: PeftModel.from_pretrained(base, folder)."
+                )
+            updates[head] = TokenLogits(update.ids, update.rows / embed_scale(modules[name]))
+
+
+def embed_scale(module: nn.Module) -> float:
+    """Return the factor that an embedding multiplies its rows by in its own forward (gemma 3), else 1."""
+    scale = getattr(module, "embed_scale", None)
+    if scale is None:
+        return 1.0
+    # PEFT multiplies by the scale as the embedding's own dtype rounds it.
+    return float(torch.as_tensor(scale).to(module.weight.dtype))  # type: ignore[union-attr,arg-type]
+
+
+def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], then: Update | None) -> Update:
+    state = dict(module.named_parameters())
+    converted: dict[str, torch.Tensor] = {}
+    for path, value in values.items():
+        current = state.get(path)
+        if current is None:
+            raise Incompatible(f"{name} of this base has no {path}, which the adapter replaces.")
+        _check_shape(name, path, value, tuple(current.shape))
+        converted[path] = value.to(current.dtype)
+    return Replaced(clone_with(module, converted), list(converted.values()), then)
+
+
+def _refuse_partly_saved(name: str, module: nn.Module, parts: Parts, whole: Mapping[str, torch.Tensor]) -> None:
+    if len(whole) != len(parts):
+        raise Unsupported(f"{name} is stored whole and adapted at once, which is not computed. Use PEFT for it.")
+    if any(dense.is_four_bit(child) for child in module.modules()):
+        raise Unsupported(
+            f"{name} is stored whole, but it is 4-bit in this base. Load the base with quantize=None, "
+            "or keep that module out of quantization."
+        )
+    missing = sorted({key for key, _ in module.named_parameters()} - set(whole))
+    if missing:
+        raise Incompatible(f"{name} is stored whole, but {summarize(missing)} is missing from it.")
+
+
+def _refuse_with_tokens(name: str, parts: Parts) -> None:
+    if len(parts) > 1:
+        raise Unsupported(f"{name} has trained tokens and another update, which is not computed. Use PEFT for it.")
+
+
+def _check_copy_of_base(name: str, module: nn.Module, parts: Parts) -> None:
+    """PEFT saves a targeted embedding along; it must be the one that is here."""
+    copied = parts.get("base_layer.weight")
+    if copied is None:
+        return
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    if copied.shape != weight.shape or not torch.equal(copied.to(weight.dtype), weight.detach()):
+        raise Incompatible(
+            f"The adapter carries its base's {name}, and this base has another one: it was trained on another model, "
+            "or with a resized vocabulary. Load it on the model that it was trained on."
+        )
+
+
+def _check_shape(name: str, part: str, tensor: torch.Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise Incompatible(
+            f"{name}: {part} has the shape {list(tensor.shape)}, and this base needs {list(expected)}. "
+            "The adapter was trained on another model."
+        )
+
+
+def _wrong_kind(name: str, module: nn.Module, wanted: str) -> Incompatible:
+    return Incompatible(f"{name} is a {type(module).__name__} here, and the adapter's weights are for {wanted}.")

@@ -1,0 +1,103 @@
+"""Modules of the base that can take updates: each is adapted once, in place, and keeps its name, weights and state.
+
+Adapting gives a module a subclass of its own class.  So `isinstance` checks, `state_dict` names, hooks and
+`save_pretrained` of the base go on as before, and no call passes through a wrapper.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from hub.runtime import four_bit
+from hub.runtime.selection import Selection
+
+
+class Adapted:
+    """Mixed into a module's class: computes the chosen update, or the bare base.
+
+    hub_index: the key of this module's update in a choice.  hub_selection: shared by all modules of one model.
+    """
+
+    hub_index: int
+    hub_selection: Selection
+    hub_slots: Any = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.hub_slots is not None and torch.compiler.is_compiling():
+            return self.hub_slots.run(self, *args, **kwargs)
+        update = self.hub_selection.update_at(self.hub_index)
+        if update is None:
+            return self.bare(*args, **kwargs)
+        return update.run(self, *args, **kwargs)
+
+    def bare(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the base's own module computes."""
+        return super().forward(*args, **kwargs)  # type: ignore[misc]
+
+
+class AdaptedFourBit(Adapted):
+    """The same for a 4-bit layer, whose own product is computed by `four_bit.product`."""
+
+    def bare(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        if torch.compiler.is_compiling():
+            return four_bit.Linear4bit.forward(self, x)  # type: ignore[arg-type]
+        parameters = self._parameters  # type: ignore[attr-defined]
+        weight = parameters["weight"]
+        return four_bit.product(x, weight, weight.quant_state, parameters["bias"], self.compute_dtype)  # type: ignore[attr-defined]
+
+
+@cache
+def _adapted_class(original: type[nn.Module]) -> type[nn.Module]:
+    mixin = AdaptedFourBit if issubclass(original, four_bit.Linear4bit) else Adapted
+    name = f"Adapted{original.__name__}"
+    return type(name, (mixin, original), {"__module__": __name__, "hub_original": original})
+
+
+def adapt(module: nn.Module, index: int, selection: Selection) -> None:
+    """Let `module` take updates under `index`.  A module that already does is left as it is."""
+    if isinstance(module, Adapted):
+        return
+    adapted = _adapted_class(type(module))
+    module.__dict__["hub_index"], module.__dict__["hub_selection"] = index, selection
+    module.__class__ = adapted
+    if "_old_forward" in module.__dict__:  # accelerate's hook calls the forward that it found when it was hung in
+        module.__dict__["_old_forward"] = MethodType(adapted.forward, module)
+
+
+def restore(module: nn.Module) -> None:
+    """Give `module` its own class back."""
+    if isinstance(module, Adapted):
+        original: type[nn.Module] = type(module).hub_original  # type: ignore[attr-defined]
+        module.__class__ = original
+        if "_old_forward" in module.__dict__:
+            module.__dict__["_old_forward"] = MethodType(original.forward, module)
+        for name in ("hub_index", "hub_selection", "hub_slots"):
+            module.__dict__.pop(name, None)
+
+
+def clone_with(module: nn.Module, replaced: dict[str, torch.Tensor]) -> nn.Module:
+    """Return a module that shares everything with `module` but the named parameters.
+
+    replaced: parameter name -> value; a dotted name reaches into a submodule, which is cloned along.
+    """
+    clone = module.__class__.__new__(module.__class__)
+    hooks = {"forward", "_old_forward", "_hf_hook"}
+    clone.__dict__.update({name: value for name, value in module.__dict__.items() if name not in hooks})
+    for table in ("_parameters", "_buffers", "_modules"):
+        clone.__dict__[table] = dict(module.__dict__[table])
+    restore(clone)
+    inner: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in replaced.items():
+        child, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(child, {})[rest] = value
+        else:
+            clone._parameters[name] = nn.Parameter(value, requires_grad=False)
+    for child, values in inner.items():
+        clone._modules[child] = clone_with(module._modules[child], values)  # type: ignore[arg-type]
+    return clone

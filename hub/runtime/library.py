@@ -1,0 +1,174 @@
+"""The adapters that one model knows: resolve a ref, load it into a slot, find it again after it had to leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.errors import AdapterNotFound, Conflict
+from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest
+from hub.refs import AdapterRef
+from hub.runtime.adapters import Placement, load_adapter
+from hub.runtime.attach import Attachment
+from hub.runtime.slots import Loaded, Slots
+from hub.sources import parse_source
+
+if TYPE_CHECKING:
+    from hub.runtime.base_check import BaseCheck
+    from hub.settings import ClientSettings
+
+RefLike = str | os.PathLike[str] | AdapterRef
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """An adapter that was added once.  stamp: of its files, to notice a folder that was written again."""
+
+    ref: str
+    folder: Path
+    stamp: Stamp
+
+
+class Library:
+    """Names are fixed when they are first added: `task/qa` goes on meaning the version that it resolved to then."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        attachment: Attachment,
+        placement: Placement,
+        settings: ClientSettings | None,
+        check: BaseCheck,
+    ) -> None:
+        self.slots, self.placement = slots, placement
+        self._attachment, self._settings, self._check = attachment, settings, check
+        self._known: dict[str, Known] = {}
+        self._names: dict[str, str] = {}  # what a caller wrote -> the ref it resolved to
+
+    def add(self, ref: RefLike) -> Loaded:
+        """Return the adapter, loaded.  Nothing changes if that fails."""
+        source = parse_source(ref)
+        if isinstance(source, Path):
+            return self._add_folder(ref, source)
+        exact = self.slots.get(str(source)) if source.is_immutable else None
+        return exact or self._add_version(ref, source)
+
+    def require(self, ref: RefLike, *, add: bool = False) -> Loaded:
+        """Return an adapter that was added, reading it again if it had to leave its slot.
+
+        Raises AdapterNotFound if it never was; with `add`, it is added instead.
+        """
+        name = ref if isinstance(ref, str) else str(ref)
+        name = self._names.get(name, name)
+        loaded = self.slots.get(name)
+        if loaded is not None:
+            return loaded
+        known = self._known.get(name) or self._known.get(_folder_name(ref))
+        if known is not None:
+            return self.slots.get(known.ref) or self._reload(known)
+        if add:
+            return self.add(ref)
+        loaded_now = ", ".join(adapter.ref for adapter in self.slots) or "none"
+        raise AdapterNotFound(f"{ref} isn't loaded: model.add({str(ref)!r}) first. Loaded: {loaded_now}.")
+
+    @contextmanager
+    def held(self, refs: Iterable[RefLike], *, add: bool) -> Iterator[list[Loaded]]:
+        """Yield several adapters, all in memory at once and staying there while the block runs."""
+        with ExitStack() as stack:
+            loaded = []
+            for ref in refs:
+                loaded.append(self._pin(ref, add=add))
+                stack.callback(self.slots.unpin, [loaded[-1].ref])
+            yield loaded
+
+    def _pin(self, ref: RefLike, *, add: bool) -> Loaded:
+        """Load if need be, and pin; another thread may push the adapter out between the two, so look again."""
+        while True:
+            loaded = self.require(ref, add=add)
+            with self.slots.lock:
+                if self.slots.get(loaded.ref) is loaded:
+                    self.slots.pin([loaded.ref])
+                    return loaded
+
+    def remove(self, ref: RefLike) -> None:
+        """Forget an adapter and free its memory.  Raises Conflict while it is in use, AdapterNotFound."""
+        with self.slots.lock:
+            name = self._names.get(str(ref), str(ref))
+            known = self._known.get(name) or self._known.get(_folder_name(ref))
+            if known is None:
+                raise AdapterNotFound(f"{ref} isn't loaded, so it can't be removed.")
+            if self.slots.is_pinned(known.ref):
+                raise Conflict(f"{known.ref} is in use. Choose another first, e.g. model.use(None), then remove it.")
+            if known.ref in self.slots:
+                self.slots.drop(known.ref)
+            del self._known[known.ref]
+            self._names = {asked: meant for asked, meant in self._names.items() if meant != known.ref}
+
+    def _add_folder(self, asked: RefLike, folder: Path) -> Loaded:
+        name = _folder_name(folder)
+        known = self._known.get(name)
+        if known is not None and known.stamp != _stamp(Path(name)):
+            raise Conflict(
+                f"{name} is loaded, and its files have changed since. To take the new ones: "
+                f"model.remove({name!r}), then add it again."
+            )
+        return (known and self.slots.get(name)) or self._load(asked, name, Path(name), None)
+
+    def _add_version(self, asked: RefLike, source: AdapterRef) -> Loaded:
+        from hub import sync
+
+        if self._settings is None:
+            raise AdapterNotFound(f"{source} names a registry's adapter, and this model was loaded without a registry.")
+        info = sync.resolve(source, self._settings)
+        name = str(info.ref)
+        loaded = self.slots.get(name)
+        if loaded is not None:
+            self._names[str(asked)] = name
+            return loaded
+        if info.manifest is not None:
+            self._check.manifest(name, info.manifest)
+        return self._load(asked, name, sync.fetch(info, self._settings), info.manifest)
+
+    def _load(self, asked: RefLike, name: str, folder: Path, manifest: Manifest | None) -> Loaded:
+        with self.slots.lock:
+            self.slots.check_room()
+            stamp = _stamp(folder)
+            loaded = load_adapter(name, folder, self._attachment, self.placement)
+            self.slots.put(loaded)
+            self._known[name] = Known(name, folder, stamp)
+            self._names[str(asked)] = name
+            return loaded
+
+    def _reload(self, known: Known) -> Loaded:
+        with self.slots.lock:
+            self.slots.check_room()
+            if _stamp(known.folder) != known.stamp:
+                raise Conflict(
+                    f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
+                    f"was. model.remove({known.ref!r}), then add it again."
+                )
+            loaded = load_adapter(known.ref, known.folder, self._attachment, self.placement)
+            self.slots.put(loaded)
+            return loaded
+
+
+def _folder_name(ref: RefLike) -> str:
+    return os.path.abspath(os.path.expanduser(str(ref)))
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Return what changes when a file of the adapter is written again."""
+    stamps = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        try:
+            stat = os.stat(folder / name)
+        except OSError:
+            stamps.append((0, 0, 0))
+        else:
+            stamps.append((stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(stamps)

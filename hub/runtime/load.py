@@ -1,0 +1,122 @@
+"""`hub.load`: a base and its adapters, checked against each other, quantized, and ready to generate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hub import sync
+from hub.base_spec import BaseSpec
+from hub.errors import InvalidRequest
+from hub.refs import AdapterRef
+from hub.runtime import four_bit
+from hub.runtime.adapters import Placement
+from hub.runtime.attach import Attachment
+from hub.runtime.base_check import BaseCheck
+from hub.runtime.library import Library, RefLike
+from hub.runtime.memory_spec import spec_of
+from hub.runtime.model import Model
+from hub.runtime.selection import Selection
+from hub.runtime.slots import Slots
+from hub.settings import ClientSettings
+from hub.sources import parse_source
+
+DEFAULT_SLOTS = 8
+QUANTIZATIONS = ("nf4", None)
+
+
+def load(
+    base: str | os.PathLike[str] | nn.Module,
+    *refs: RefLike,
+    registry: str | None = None,
+    quantize: str | None = "nf4",
+    device: str = "auto",
+    slots: int = DEFAULT_SLOTS,
+    strict: bool = True,
+) -> Model:
+    """Return a model that runs adapters on `base`; the first ref is active.
+
+    base: a model's folder, a Hugging Face id, or a transformers model (used as it is: `quantize` and `device` are its
+        own then).
+    refs: registry refs (`task/qa@v2`) or folders of PEFT adapters (`./my-adapter`).
+    registry: the registry's address; by default the configured one.
+    quantize: "nf4" (4-bit with double quantization) or None (as the base is stored).  A 4-bit base stays 4-bit.
+    device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+    slots: how many adapters are in memory at once; the least recently used one leaves for another.
+    strict: refuse an adapter that was trained on other weights of the same shapes; False warns.
+
+    On a CPU everything is computed in float32, on a GPU in bfloat16.
+    Raises Incompatible, Unsupported, InvalidAdapter, AdapterNotFound, VersionNotFound, NetworkError, InvalidRequest.
+    """
+    _check_arguments(refs, quantize, slots)
+    settings = _settings(registry)
+    if isinstance(base, nn.Module):
+        model = _make_model(base, settings, BaseCheck(spec_of(base), strict), slots)
+    else:
+        from hub.runtime.base import load_base
+
+        spec = _check_versions(base, refs, settings, strict)
+        model = _make_model(load_base(base, quantize, device, settings.cache), settings, BaseCheck(spec, strict), slots)
+    for ref in refs:
+        model.add(ref)
+    if refs:
+        model.use(refs[0])
+    return model
+
+
+def _check_arguments(refs: tuple[RefLike, ...], quantize: str | None, slots: int) -> None:
+    if quantize not in QUANTIZATIONS:
+        raise InvalidRequest(f'quantize={quantize!r}: "nf4" and None are known.')
+    if slots < 1 or len(refs) > slots:
+        raise InvalidRequest(f"slots={slots} can't hold {max(len(refs), 1)} adapters: pass slots={max(len(refs), 1)}.")
+
+
+def _settings(registry: str | None) -> ClientSettings:
+    settings = ClientSettings.from_env(os.environ)
+    return settings.with_endpoint(registry) if registry else settings
+
+
+def _check_versions(
+    base: str | os.PathLike[str], refs: tuple[RefLike, ...], settings: ClientSettings, strict: bool
+) -> BaseSpec | None:
+    """Ask every adapter's manifest whether it fits, before anything is fetched or loaded.  Returns the base's spec."""
+    folder = Path(base).expanduser()
+    spec = BaseSpec.from_folder(folder) if folder.is_dir() else None
+    check = BaseCheck(spec, strict)
+    for source in map(parse_source, refs):
+        if isinstance(source, AdapterRef):
+            info = sync.resolve(source, settings)
+            if info.manifest is not None:
+                check.manifest(str(info.ref), info.manifest)
+    return spec
+
+
+def _make_model(base: nn.Module, settings: ClientSettings, check: BaseCheck, slots: int) -> Model:
+    selection = Selection()
+    attachment = Attachment(base, selection)
+    four_bit.keep_weights_unpacked(attachment.modules.values())
+    library = Library(Slots(slots), attachment, _placement(base, attachment), settings, check)
+    base.eval()
+    return Model(base, library, attachment, selection)
+
+
+def _placement(base: nn.Module, attachment: Attachment) -> Placement:
+    """Return where adapters go: float32 on a CPU, whose small bfloat16 products are slow; the base's type on a GPU."""
+    weight = next(value for value in base.parameters() if value.is_floating_point())
+    dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+    return Placement(dtype, weight.device, _tied_head(base, attachment))
+
+
+def _tied_head(base: Any, attachment: Attachment) -> str | None:
+    """Return the name of the output head if it shares the input embedding's weight."""
+    find_head = getattr(base, "get_output_embeddings", None)
+    find_embedding = getattr(base, "get_input_embeddings", None)
+    head = find_head() if find_head else None
+    embedding = find_embedding() if find_embedding else None
+    if head is None or embedding is None or head.weight is not embedding.weight:
+        return None
+    return next((name for name, module in attachment.modules.items() if module is head), None)

@@ -1,0 +1,53 @@
+"""Describe a model in memory as the core describes one on disk, so that both can be compared with a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hub.base_spec import BaseSpec, Block, TensorShape
+from hub.errors import HubError
+from hub.runtime import dense
+
+_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+
+
+def spec_of(base: nn.Module) -> BaseSpec | None:
+    """Return what can be known of a base in memory; None if it is no transformers model or of an unknown kind."""
+    config = getattr(base, "config", None)
+    if config is None:
+        return None
+    parameters = dict(base.named_parameters())
+    packed = {f"{name}.weight": module for name, module in base.named_modules() if dense.is_four_bit(module)}
+    shapes = {name: _shape(name, value, packed) for name, value in parameters.items()}
+
+    def read(name: str, start: int, count: int) -> Block | None:
+        return _read(parameters.get(name), packed.get(name), start, count)
+
+    try:
+        return BaseSpec.from_tensors(config.to_dict(), shapes, read)
+    except HubError:
+        return None  # without a spec there is no identity to compare; the fit is checked on the modules themselves
+
+
+def _shape(name: str, value: torch.Tensor, packed: Mapping[str, nn.Module]) -> TensorShape:
+    module: Any = packed.get(name)
+    if module is None:
+        return TensorShape(tuple(value.shape), _NAMES.get(value.dtype, str(value.dtype)))
+    state = module.weight.quant_state
+    return TensorShape(tuple(state.shape), str(state.quant_type).upper())
+
+
+def _read(value: torch.Tensor | None, module: Any, start: int, count: int) -> Block | None:
+    if value is None:
+        return None
+    if module is None:
+        flat = value.detach().reshape(-1)[start : start + count].cpu().contiguous()
+        return Block(_NAMES[value.dtype], flat.view(torch.uint8).numpy().tobytes()) if value.dtype in _NAMES else None
+    if start % 2 or module.weight.quant_state.quant_type != "nf4":
+        return None
+    codes = module.weight.detach().reshape(-1).view(torch.uint8)[start // 2 : (start + count + 1) // 2]
+    return Block("NF4", codes.cpu().numpy().tobytes())

@@ -1,0 +1,195 @@
+"""`hub.Model`: a base with adapters in slots.  Adding reads, using chooses, and the base itself never changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from hub.errors import InvalidRequest
+from hub.refs import AdapterRef
+from hub.runtime.attach import Attachment
+from hub.runtime.combine import combine
+from hub.runtime.library import Library
+from hub.runtime.mixed import mix
+from hub.runtime.selection import BARE, Choice, Selection
+
+Ref = str | os.PathLike[str] | AdapterRef
+"""A registry ref (`task/qa@v2`) or the folder of a PEFT adapter (`./my-adapter`)."""
+
+Use = Ref | None | Mapping[Ref, float]
+"""One adapter, None for the bare base, or several with a weight each."""
+
+
+class Model:
+    """A base model that runs adapters.  What it doesn't define itself, it hands to the base.
+
+        model = hub.load("./base-model", "task/qa@v2")
+        model.generate(**inputs)                                        # with the active adapter
+        model.use("task/summarize@v1")                                  # O(1)
+        model.generate(**inputs, adapters=["task/qa@v2", None])         # one adapter per row
+
+    Any number of threads may generate, each with its own adapters.  `use` is for all threads; `using` and
+    `generate(adapters=…)` are for the calling one.
+    """
+
+    def __init__(self, base: nn.Module, library: Library, attachment: Attachment, selection: Selection) -> None:
+        self.base = base
+        self._library, self._attachment, self._selection = library, attachment, selection
+
+    # --- what is loaded and what is active
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The refs of the adapters in memory, the least recently used first.  A folder's ref is its absolute path."""
+        return tuple(adapter.ref for adapter in self._library.slots)
+
+    @property
+    def active(self) -> str | Mapping[str, float] | None:
+        """What this thread's next forward pass uses: a ref, refs with weights, or None for the bare base."""
+        return self._selection.current.label
+
+    def add(self, ref: Ref) -> str:
+        """Bring an adapter into a free slot, and return its ref with the version that it resolved to.
+
+        It isn't active until `use`.  An adapter that is there already is left as it is.  With all slots taken, the
+        least recently used adapter that isn't in use leaves; `use` brings it back.
+        A failure leaves the model exactly as it was.
+        Raises Incompatible, Unsupported, InvalidAdapter, Unavailable (every slot is in use), AdapterNotFound, Conflict
+        (merged).
+        """
+        self._refuse_while_merged("add an adapter")
+        return self._library.add(ref).ref
+
+    def remove(self, ref: Ref) -> None:
+        """Free an adapter's slot and memory.  Raises Conflict if it is active or generating, AdapterNotFound."""
+        self._library.remove(ref)
+
+    def use(self, adapter: Use, *, rank: int | None = None) -> None:
+        """Choose what all threads compute from now on.  Takes microseconds, whatever is loaded and however large.
+
+        adapter: a ref that was added, None for the bare base, or {ref: weight} for a weighted sum.
+        rank: of a weighted sum: approximate it by this rank; None is exact.
+        Raises AdapterNotFound for an adapter that was never added, Conflict while merged.
+        """
+        self._refuse_while_merged("switch")
+        slots = self._library.slots
+        with self._library.held(_refs([adapter]), add=False):
+            choice = self._choose(adapter, rank)
+            slots.pin(choice.refs)
+        with slots.lock:
+            before, self._selection.shared = self._selection.shared, choice
+            slots.unpin(before.refs)
+
+    @contextmanager
+    def using(self, adapter: Use, *, rank: int | None = None) -> Iterator[Model]:
+        """Choose for this thread, for a block: `with model.using("task/qa@v2"): …`."""
+        self._refuse_while_merged("switch")
+        with self._choice_of([adapter], rank, add=False):
+            yield self
+
+    # --- running
+
+    def generate(self, *args: Any, adapters: Use | Sequence[Use] = None, **kwargs: Any) -> Any:
+        """Generate as the base does, with the active adapter or with `adapters`.
+
+        adapters: one adapter for all rows, or a list with one (or None) for every row of the batch.  Those that
+            aren't loaded are added.  Rows keep their order; sampling, beams and streaming work as ever.
+        """
+        with self._chosen_for_call(adapters, args, kwargs):
+            return self.base.generate(*args, **kwargs)  # type: ignore[operator]
+
+    def __call__(self, *args: Any, adapters: Use | Sequence[Use] = None, **kwargs: Any) -> Any:
+        """Run the base's forward pass with the active adapter, or with `adapters` as in `generate`."""
+        with self._chosen_for_call(adapters, args, kwargs):
+            return self.base(*args, **kwargs)
+
+    forward = __call__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "base":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.base, name)
+
+    # --- helpers
+
+    def _chosen_for_call(
+        self, adapters: Use | Sequence[Use], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        if adapters is None:
+            return self._keep_choice()
+        self._refuse_while_merged("choose adapters")
+        if isinstance(adapters, (str, os.PathLike, AdapterRef, Mapping)):
+            return self._choice_of([adapters], add=True)
+        _check_rows(adapters, args, kwargs)
+        return self._choice_of(adapters, add=True)
+
+    @contextmanager
+    def _keep_choice(self) -> Iterator[None]:
+        """Go on with this thread's choice, whatever `use` does meanwhile."""
+        with self._library.slots.lock:
+            choice = self._selection.current
+            self._library.slots.pin(choice.refs)
+        with self._in_force(choice):
+            yield
+
+    @contextmanager
+    def _choice_of(self, rows: Sequence[Use], rank: int | None = None, *, add: bool) -> Iterator[None]:
+        """Choose for this thread: one adapter per row, or one for all."""
+        with self._library.held(_refs(rows), add=add):
+            choices = [self._choose(row, rank) for row in rows]
+            if all(choice is choices[0] for choice in choices):
+                choice = choices[0]
+            else:
+                choice = mix(choices, self._attachment.names, self._library.placement.device)
+            self._library.slots.pin(choice.refs)
+        with self._in_force(choice):
+            yield
+
+    @contextmanager
+    def _in_force(self, choice: Choice) -> Iterator[None]:
+        try:
+            with self._selection.override(choice):
+                yield
+        finally:
+            self._library.slots.unpin(choice.refs)
+
+    def _choose(self, adapter: Use, rank: int | None = None) -> Choice:
+        """Return the choice of adapters that are in memory."""
+        if adapter is None:
+            return BARE
+        if isinstance(adapter, Mapping):
+            if not adapter:
+                raise InvalidRequest("An empty combination: give {ref: weight, …}, or None for the bare base.")
+            parts = [(self._library.require(ref).choice, float(weight)) for ref, weight in adapter.items()]
+            return combine(parts, self._attachment.names, rank)
+        if isinstance(adapter, (str, os.PathLike, AdapterRef)):
+            return self._library.require(adapter).choice
+        raise InvalidRequest(f"{adapter!r} is no adapter: give a ref, a folder, None, or {{ref: weight}}.")
+
+    def _refuse_while_merged(self, what: str) -> None:
+        pass
+
+
+def _refs(uses: Iterable[Use]) -> list[Ref]:
+    """Return every ref that these choices name, each once."""
+    refs: dict[str, Ref] = {}
+    for use in uses:
+        for ref in use if isinstance(use, Mapping) else () if use is None else (use,):
+            refs.setdefault(str(ref), ref)
+    return list(refs.values())
+
+
+def _check_rows(rows: Sequence[Use], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest unless there is one entry for every row of the batch."""
+    given = [kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")] + list(args[:1])
+    batch = next((len(value) for value in given if isinstance(value, torch.Tensor)), None)
+    if not rows or (batch is not None and batch != len(rows)):
+        raise InvalidRequest(
+            f"adapters names {len(rows)} rows, and the batch has {batch or 'some'}. Give one ref or None for every row, "
+            "or a single ref for all."
+        )
