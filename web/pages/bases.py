@@ -15,18 +15,24 @@ class BaseNode:
 
 
 def base_tree(bases: Sequence[Base]) -> tuple[BaseNode, ...]:
-    """Return the bases in the order they came, each copy below its parent if that one is among them."""
+    """Return the bases in the order they came, each copy below its parent if that one is among them.
+
+    Every base stands in the tree once, also those that name each other in a circle.
+    """
     known = {base.id for base in bases}
     below: dict[str, list[Base]] = {}
-    roots = []
     for base in bases:
-        if base.parent in known and base.parent != base.id:
+        if base.parent in known:
             below.setdefault(str(base.parent), []).append(base)
-        else:
-            roots.append(base)
-    return tuple(_node(base, below, frozenset()) for base in roots)
+    placed: set[str] = set()
+    roots = [base for base in bases if base.parent not in known]
+    nodes = [_node(base, below, placed) for base in roots]
+    nodes += [_node(base, below, placed) for base in bases if base.id not in placed]
+    return tuple(nodes)
 
 
-def _node(base: Base, below: dict[str, list[Base]], above: frozenset[str]) -> BaseNode:
-    path = above | {base.id}
-    return BaseNode(base, tuple(_node(child, below, path) for child in below.get(base.id, []) if child.id not in path))
+def _node(base: Base, below: dict[str, list[Base]], placed: set[str]) -> BaseNode:
+    placed.add(base.id)
+    return BaseNode(
+        base, tuple(_node(child, below, placed) for child in below.get(base.id, []) if child.id not in placed)
+    )

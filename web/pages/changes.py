@@ -1,4 +1,4 @@
-"""What differs between two versions, as the compare page shows it: config, files, tensors, and how far modules moved."""
+"""What differs between two versions: config, files, tensors, and how far each module moved."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ModuleMove:
 
 @dataclass(frozen=True, slots=True)
 class ChangesView:
-    """All differences.  changed, compared: modules that moved, of those in both.  note: why modules are not compared."""
+    """All differences.  changed, compared: modules that moved, of those in both.  note: why none were compared."""
 
     fields: tuple[FieldChange, ...]
     files: tuple[FileChange, ...]

@@ -38,7 +38,8 @@ def render_feed(*, title: str, page: str, self_href: str, entries: Sequence[Entr
     ElementTree.SubElement(feed, _name("link"), {"rel": "alternate", "href": page, "type": "text/html"})
     for entry in entries:
         _add(feed, entry)
-    return ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True)
+    body: bytes = ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True)
+    return body
 
 
 def _add(feed: ElementTree.Element, entry: Entry) -> None:

@@ -16,9 +16,11 @@ from hub.adapter_keys import parse_keys
 from hub.errors import InvalidAdapter
 from hub.lora_config import LoraConfig
 from hub.manifest import Manifest
+from hub.registry.service import Actor, Registry
+from hub.registry.values import Version
 
 from ..svg import Heat, heat_map, meter
-from .changes import MODULE_ORDER
+from .changes import MODULE_ORDER, ChangesView, view_changes
 from .formats import number_text
 from .grid import place_of, rows_and_columns
 
@@ -108,3 +110,15 @@ def _numel(shape: Iterable[int]) -> int:
     for side in shape:
         count *= side
     return count
+
+
+def layers(_registry: Registry, _actor: Actor, _version: Version) -> LayersView:
+    """Return the layer map of a version."""
+    return LayersView(None, note="The layer map of this version has not been computed.")
+
+
+def changes(_registry: Registry, _actor: Actor, before: Version, after: Version) -> ChangesView:
+    """Return what differs between two versions of an adapter."""
+    return view_changes(
+        before.manifest, after.manifest, (), note="The modules of these versions have not been compared."
+    )
