@@ -70,6 +70,7 @@ class ServerSettings:
     threads: of each worker.  drain_seconds: how long a stopping server lets transfers finish.
     reads_per_minute, writes_per_minute: of each caller, over all workers; 0 is unlimited.
     trusted_proxies: how many reverse proxies stand in front, whose X-Forwarded-* headers are believed.
+    trusted_hosts: hosts on private networks that imports and webhooks may reach all the same.
     """
 
     data: Path
@@ -88,6 +89,7 @@ class ServerSettings:
     reads_per_minute: int = 30_000
     writes_per_minute: int = 6_000
     trusted_proxies: int = 0
+    trusted_hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> ServerSettings:
@@ -108,6 +110,7 @@ class ServerSettings:
             "upstream": env.get("LORAHUB_UPSTREAM"),
             "upstream_token": env.get("LORAHUB_UPSTREAM_TOKEN"),
             "secret_key": env.get("LORAHUB_SECRET_KEY"),
+            "trusted_hosts": tuple(env.get("LORAHUB_TRUSTED_HOSTS", "").replace(",", " ").split()),
         }
         for name in _SERVER_NUMBERS:
             variable = f"LORAHUB_{name.upper()}"

@@ -1,0 +1,66 @@
+"""The audit log: one event per mutation, in the mutation's own transaction, readable by the namespace's owners.
+
+A mutation is what changes what others can see or do.  Sending bytes, counting a download and noting when a token was
+used are none.  The same event goes into the outbox of the namespace's webhooks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.registry import namespaces, webhooks
+from hub.registry.access import Action, Actor
+from hub.registry.context import Context
+from hub.registry.models import AuditRow
+from hub.registry.values import AuditEvent
+
+
+def record(
+    context: Context,
+    session: Session,
+    actor: Actor,
+    action: str,
+    target: str,
+    namespace: str | None = None,
+    **details: Any,
+) -> None:
+    """Write the event of this transaction.  `details` are JSON values and never secrets."""
+    kept = {key: value for key, value in details.items() if value is not None}
+    row = AuditRow(
+        at=context.now(),
+        user=actor.user,
+        action=action,
+        target=target,
+        namespace=namespace,
+        source=actor.source,
+        token_id=actor.token_id,
+        details=kept,
+    )
+    session.add(row)
+    session.flush()
+    if namespace is not None:
+        webhooks.enqueue(context, session, namespace, to_event(row))
+
+
+def listing(
+    context: Context, actor: Actor, namespace: str | None, *, limit: int, before: int | None
+) -> tuple[AuditEvent, ...]:
+    """Return events, newest first.  MANAGE of the namespace, or SITE without one."""
+    with context.database.read() as session:
+        if namespace is None:
+            namespaces.require_site(actor)
+        else:
+            namespaces.require(session, actor, namespace, Action.MANAGE)
+        query = select(AuditRow).order_by(AuditRow.id.desc()).limit(max(1, min(limit, 1000)))
+        if namespace is not None:
+            query = query.where(AuditRow.namespace == namespace)
+        if before is not None:
+            query = query.where(AuditRow.id < before)
+        return tuple(to_event(row) for row in session.scalars(query))
+
+
+def to_event(row: AuditRow) -> AuditEvent:
+    return AuditEvent(row.id, row.at, row.user, row.action, row.target, row.namespace, row.details)

@@ -1,0 +1,192 @@
+"""One database, SQLite or PostgreSQL, with two kinds of transaction: `read` and `write`.
+
+SQLite: WAL, every write starts with BEGIN IMMEDIATE (a deferred one that reads first fails at once when another
+writer was quicker, and no timeout helps), and the writers of one process queue up on a lock, which is fair where
+SQLite's own waiting is not.  A newer SQLite than Python's is used where the `pysqlite3` wheel brings one: 3.7.0 to
+3.51.2 can lose a write when a reset of the WAL races.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import IntegrityError as ConstraintError
+from sqlalchemy.orm import Session, sessionmaker
+
+from hub.errors import HubError, InvalidRequest, StorageFull, Unavailable
+
+T = TypeVar("T")
+
+SAFE_SQLITE = (3, 51, 3)
+BUSY_TIMEOUT_SECONDS = 30
+_ATTEMPTS = 20
+# PostgreSQL: serialization failure, deadlock, lock not available.
+_TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})
+_DISK_FULL_STATE = "53100"
+
+
+class Database:
+    """An engine and its sessions.  Only this package commits."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        writing = self.engine.execution_options(immediate=True)
+        self._writers = sessionmaker(writing, expire_on_commit=False)
+        self._writer_queue = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that sees one state of the database and changes nothing."""
+        with _translated_errors(), self._readers() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that commits at the end of the block, or leaves no trace."""
+        with _translated_errors():
+            if not self.is_sqlite:
+                with self._writers() as session, session.begin():
+                    yield session
+                return
+            with self._writer_queue, self._writers() as session, session.begin():
+                yield session
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a write transaction, again when another writer got in its way.
+
+        A unique constraint that two writers race for is such a case: the loser reads what won and goes on.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.write() as session:
+                    return work(session)
+            except (ConstraintError, _Transient) as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise Unavailable("The registry is too busy to write this now. Try again in a moment.") from error
+                time.sleep(0.005 * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    def sqlite_version(self) -> tuple[int, ...] | None:
+        """Return the version of the SQLite library in use, or None on PostgreSQL."""
+        if not self.is_sqlite:
+            return None
+        with self.read() as session:
+            return tuple(int(part) for part in str(session.scalar(text("select sqlite_version()"))).split("."))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class _Transient(Exception):
+    """A deadlock or the like: the same transaction may well succeed when it is tried again."""
+
+
+def _parse_url(text_url: str) -> URL:
+    try:
+        url = make_url(text_url)
+    except ArgumentError as error:
+        raise InvalidRequest(
+            "The database's URL can't be read. Write sqlite:///path/to/file or postgresql://user@host/name."
+        ) from error
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database:
+        return url.set(drivername="sqlite+pysqlite")
+    if backend in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+psycopg")
+    raise InvalidRequest("The database is an SQLite file (sqlite:///path) or PostgreSQL (postgresql://user@host/name).")
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    # The pool is as large as the threads of one worker may be; waiting for a connection is waiting for a thread.
+    engine = create_engine(
+        url,
+        module=_newest_sqlite(),
+        pool_size=16,
+        max_overflow=48,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # a published version survives a power cut
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-65536",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _newest_sqlite() -> Any:
+    """Return the module with the newer SQLite: pysqlite3's where it is installed and newer, else Python's."""
+    try:
+        import pysqlite3
+    except ImportError:
+        return sqlite3
+    return pysqlite3 if pysqlite3.sqlite_version_info > sqlite3.sqlite_version_info else sqlite3
+
+
+def _postgres_engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_size=16,
+            max_overflow=48,
+            pool_timeout=BUSY_TIMEOUT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10},
+        )
+    except ImportError as error:
+        raise InvalidRequest("PostgreSQL needs its driver: install lorahub-registry[postgres].") from error
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except ConstraintError:
+        raise
+    except TimeoutError as error:
+        raise Unavailable("All database connections are busy. Try again in a moment.") from error
+    except DBAPIError as error:
+        raise _translate(error) from error
+
+
+def _translate(error: DBAPIError) -> Exception:
+    reason = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)
+    if "disk is full" in reason or state == _DISK_FULL_STATE:
+        return StorageFull("The database's disk is full: nothing was stored. Free some space, then try again.")
+    if state in _TRANSIENT_STATES:
+        return _Transient(reason)
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return Unavailable(f"The database can't be used right now ({_first_line(reason)}). Try again in a moment.")
+    return HubError("The database refused a statement. This is a fault of the server; see its log.")
+
+
+def _first_line(reason: str) -> str:
+    # Never the whole text: PostgreSQL's connection errors may repeat the URL.
+    return reason.splitlines()[0][:120].split("@")[0] if reason else "no reason given"

@@ -1,0 +1,125 @@
+"""Requests that the server makes because a user said so: imports and webhooks.  They reach public addresses only.
+
+Where a name leads is decided when the connection is made, and the connection goes to the very address that was
+checked: neither a redirect nor a name that answers differently the second time gets anywhere else.  Proxies of the
+environment are not used, as they would resolve the name themselves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpcore2
+import httpx2
+
+from hub.errors import InvalidRequest, NetworkError
+
+TIMEOUT_SECONDS = 30.0
+MAX_REDIRECTS = 5
+
+
+class GuardedBackend(httpcore2.NetworkBackend):
+    """Connects to public addresses, and to those hosts that the operator trusts."""
+
+    def __init__(self, trusted_hosts: Iterable[str]) -> None:
+        self._trusted = frozenset(host.lower() for host in trusted_hosts)
+        self._backend = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore2.NetworkStream:
+        address = self._checked_address(host, port)
+        return self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    def _checked_address(self, host: str, port: int) -> str:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NetworkError(f"{host} can't be found: {error.strerror or error}. Check the address.") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        if host.lower() not in self._trusted and f"{host}:{port}".lower() not in self._trusted:
+            for address in addresses:
+                if not is_public(address):
+                    raise InvalidRequest(
+                        f"{host} is at {address}, which is no public address: the server does not go there. "
+                        "An operator can allow it: LORAHUB_TRUSTED_HOSTS."
+                    )
+        return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is reachable from the whole internet, also when an IPv6 one wraps an IPv4 one."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if inner is not None:
+            return is_public(str(inner))
+        if parsed in ipaddress.ip_network("64:ff9b::/96"):
+            return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+    return parsed.is_global and not parsed.is_multicast
+
+
+class _GuardedTransport(httpx2.HTTPTransport):
+    def __init__(self, trusted_hosts: Iterable[str]) -> None:
+        super().__init__(trust_env=False)
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            max_connections=8,
+            network_backend=GuardedBackend(trusted_hosts),
+        )
+
+
+def open_client(trusted_hosts: Iterable[str]) -> httpx2.Client:
+    """Return a client that reaches public addresses only and follows no redirect by itself."""
+    return httpx2.Client(
+        transport=_GuardedTransport(trusted_hosts),
+        timeout=TIMEOUT_SECONDS,
+        follow_redirects=False,
+        trust_env=False,
+        headers={"User-Agent": "lorahub"},
+    )
+
+
+def parse_url(url: str) -> str:
+    """Return `url` if it is plain http(s) without a user or password.  Raises InvalidRequest."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise InvalidRequest(f"This is not an address: {error}.") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or port == 0:
+        raise InvalidRequest("An address begins with http:// or https:// and has no user or password in it.")
+    return url.strip()
+
+
+def send_following(client: httpx2.Client, url: str, headers: dict[str, str]) -> httpx2.Response:
+    """GET `url`, streaming, through at most five redirects.  The caller closes the answer.
+
+    `Authorization` goes to the first origin only.
+    """
+    origin = _origin(url)
+    for _ in range(MAX_REDIRECTS + 1):
+        sent = headers if _origin(url) == origin else {k: v for k, v in headers.items() if k != "Authorization"}
+        try:
+            response = client.send(client.build_request("GET", url, headers=sent), stream=True)
+        except httpx2.HTTPError as error:
+            raise NetworkError(f"{urlsplit(url).netloc} did not answer: {error}. Try again later.") from error
+        if response.status_code not in {301, 302, 303, 307, 308}:
+            return response
+        response.close()
+        url = parse_url(urljoin(url, response.headers.get("Location", "")))
+    raise NetworkError(f"{urlsplit(url).netloc} redirects in circles.")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port

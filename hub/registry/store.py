@@ -1,0 +1,143 @@
+"""What a blob store must do, whatever it is made of.  local_store.py and s3_store.py do it.
+
+A blob comes in three steps, so that no reader and no crash ever meets half of one:
+
+    begin   -> a key under which bytes gather, invisible to readers
+    verify  -> all bytes are there, safe on disk, and their sha256 is right: `Staged`
+    keep    -> the blob is there under its sha256, atomically
+
+`keep` is called inside the database transaction that records the blob.  Garbage collection deletes inside one that
+holds the same row, so the two can't cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from hub.errors import InvalidRequest
+from hub.registry.streams import ByteStream
+from hub.registry.values import UploadPart
+
+GIT_SHA1_LIMIT = 16 * 1024 * 1024
+"""Up to this size a blob's git id is known too; larger files are LFS files on the Hugging Face wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Bytes that were verified and wait for `keep`."""
+
+    key: str
+    sha256: str
+    size: int
+    git_sha1: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as the store lists it."""
+
+    sha256: str
+    size: int
+    stored_at: datetime
+
+
+class BlobStore(Protocol):
+    """Bytes named by their sha256.  Raises StorageFull, Unavailable; FileNotFound for a blob that isn't there."""
+
+    takes_parts: bool
+    """Whether clients send parts to signed URLs (`parts`, `join`) rather than through `append`."""
+
+    def begin(self, size: int) -> str:
+        """Open an empty upload of `size` bytes and return its key."""
+        ...
+
+    def offset(self, key: str) -> int:
+        """Return how many bytes an upload has.  Raises UploadNotFound."""
+        ...
+
+    def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
+        """Add at most `limit` bytes at `offset` (the end) and return the new offset.
+
+        Raises UploadOffsetMismatch when the end is elsewhere, also because another writer is at it.
+        """
+        ...
+
+    def parts(self, key: str, size: int) -> tuple[int, tuple[UploadPart, ...]]:
+        """Return the part size and a signed URL per part that is still missing."""
+        ...
+
+    def join(self, key: str, parts: Sequence[tuple[int, str]]) -> None:
+        """Make one object of the parts (number, etag)."""
+        ...
+
+    def verify(self, key: str, sha256: str | None, size: int | None) -> Staged:
+        """Make the bytes safe and hash them.  Raises DigestMismatch when they are not what was named."""
+        ...
+
+    def stage(self, stream: ByteStream, sha256: str | None, size: int | None, limit: int) -> Staged:
+        """Do begin, append and verify at once.  On any error nothing is left behind."""
+        ...
+
+    def keep(self, staged: Staged) -> None:
+        """Make the staged bytes the blob of their sha256; no harm if it is there already."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget an upload, finished or not; no harm if it is unknown."""
+        ...
+
+    def size(self, sha256: str) -> int | None:
+        """Return a blob's size, or None when it isn't there."""
+        ...
+
+    def read(self, sha256: str, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`."""
+        ...
+
+    def stream(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `stop`."""
+        ...
+
+    def signed_url(self, sha256: str, filename: str) -> str | None:
+        """Return a URL that gives the blob as an attachment for a while, or None if there is no such thing."""
+        ...
+
+    def path(self, sha256: str) -> str | None:
+        """Return the blob's local path, or None."""
+        ...
+
+    def delete(self, sha256: str) -> None:
+        """Remove a blob; no harm if it isn't there."""
+        ...
+
+    def blobs(self) -> Iterator[StoredBlob]:
+        """List what is stored."""
+        ...
+
+    def stale_uploads(self, older_than: datetime) -> Iterator[str]:
+        """List the keys of uploads that nothing was added to since then."""
+        ...
+
+    def check(self) -> None:
+        """Raise Unavailable or StorageFull unless the store can be written."""
+        ...
+
+
+def open_store(location: str) -> BlobStore:
+    """Open `s3://bucket/prefix`, or a local folder (made if it isn't there).  Raises InvalidRequest."""
+    scheme = urlsplit(location).scheme if "://" in location else ""
+    if scheme == "s3":
+        try:
+            from hub.registry.s3_store import S3Store
+        except ImportError as error:
+            raise InvalidRequest("An S3 store needs its driver: install lorahub-registry[s3].") from error
+        return S3Store.from_url(location)
+    if scheme not in {"", "file"}:
+        raise InvalidRequest(f"A blob store is a folder or s3://bucket/prefix, not {scheme}://….")
+    from hub.registry.local_store import LocalStore
+
+    return LocalStore(location.removeprefix("file://"))

@@ -1,0 +1,332 @@
+"""Versions: found by a ref, shown, yanked, deprecated, deleted, and how often they were downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, aliased
+
+from hub.errors import AliasNotFound, Conflict, NotFound, VersionNotFound
+from hub.refs import LATEST, AdapterName, AdapterRef
+from hub.registry import adapters, audit, facets, quotas
+from hub.registry.access import Action, Actor
+from hub.registry.context import DELETE_WINDOW, Context
+from hub.registry.lookup import find_adapter, find_version, no_version, user_name
+from hub.registry.models import (
+    AdapterRow,
+    AliasRow,
+    BaseRow,
+    DownloadRow,
+    LineageRow,
+    ManifestRow,
+    MetricRow,
+    UserRow,
+    VersionRow,
+)
+from hub.registry.values import DailyDownloads, Deprecated, Lineage, Metric, Version, Yanked
+
+# Finding ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(context: Context, actor: Actor, ref: AdapterRef) -> Version:
+    with context.database.read() as session:
+        row, version = find(session, actor, ref)
+        return describe(session, row, version, with_manifest=True)
+
+
+def find(session: Session, actor: Actor, ref: AdapterRef) -> tuple[AdapterRow, VersionRow]:
+    """Return the rows that a ref means.  Raises AdapterNotFound, VersionNotFound, AliasNotFound."""
+    row, _ = find_adapter(session, actor, ref.adapter)
+    version = session.scalar(select(VersionRow).where(_matches(row, ref)).order_by(VersionRow.number.desc()).limit(1))
+    if version is None or version.deleted_at is not None:
+        raise _missing(session, row, ref)
+    return row, version
+
+
+def find_or_none(session: Session, actor: Actor, ref: AdapterRef) -> tuple[AdapterRow, VersionRow] | None:
+    try:
+        return find(session, actor, ref)
+    except NotFound:
+        return None
+
+
+def _matches(row: AdapterRow, ref: AdapterRef) -> ColumnElement[bool]:
+    of_adapter = VersionRow.adapter_id == row.id
+    if ref.version is not None:
+        return of_adapter & (VersionRow.number == ref.version)
+    if ref.digest is not None:
+        return of_adapter & (VersionRow.digest == ref.digest) & VersionRow.deleted_at.is_(None)
+    if ref.selector == LATEST:
+        return of_adapter & (VersionRow.number == row.latest_number)
+    target = select(AliasRow.version_id).where(AliasRow.adapter_id == row.id, AliasRow.name == ref.selector)
+    return VersionRow.id == target.scalar_subquery()
+
+
+def _missing(session: Session, row: AdapterRow, ref: AdapterRef) -> NotFound:
+    if ref.alias is None or ref.alias == LATEST:
+        if ref.alias == LATEST and row.version_count:
+            return VersionNotFound(
+                f"Every version of {ref.adapter} is yanked. Name one to use it all the same: lorahub show {ref.adapter}"
+            )
+        return no_version(row, ref.adapter, "latest" if ref.alias else ref.selector)
+    names = session.scalars(select(AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name).limit(5))
+    known = ", ".join(f"@{name}" for name in names) or "it has none"
+    return AliasNotFound(f"{ref.adapter} has no alias @{ref.alias} ({known}). See all: lorahub show {ref.adapter}")
+
+
+def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version, ...]:
+    with context.database.read() as session:
+        row, _ = find_adapter(session, actor, name)
+        query = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
+        return tuple(describe_many(session, row, session.scalars(query.order_by(VersionRow.number.desc())).all()))
+
+
+def load_manifest(session: Session, version_id: int) -> bytes:
+    """Return a version's canonical manifest bytes."""
+    body = session.scalar(select(ManifestRow.body).where(ManifestRow.version_id == version_id))
+    return zlib.decompress(body) if body is not None else b""
+
+
+# Values ----------------------------------------------------------------------------------------------------------
+
+
+def describe(session: Session, row: AdapterRow, version: VersionRow, *, with_manifest: bool = False) -> Version:
+    return describe_many(session, row, [version], with_manifest=with_manifest)[0]
+
+
+def describe_many(
+    session: Session, row: AdapterRow, versions: Sequence[VersionRow], *, with_manifest: bool = False
+) -> list[Version]:
+    """Return the values of an adapter's versions, with one query per kind of thing that hangs on them."""
+    ids = [version.id for version in versions]
+    users = _names(session, UserRow, {version.created_by for version in versions} | {v.yanked_by for v in versions})
+    bases = _names(session, BaseRow, {version.base_id for version in versions})
+    aliases = _aliases(session, row)
+    metrics = _metrics(session, ids)
+    lineage = _lineage(session, ids)
+    return [
+        Version(
+            adapter=AdapterName.parse(row.full_name),
+            id=version.id,
+            number=version.number,
+            digest=version.digest,
+            created_at=version.created_at,
+            created_by=users.get(version.created_by),
+            message=version.message,
+            task=version.task,
+            size_bytes=version.size_bytes,
+            file_count=version.file_count,
+            rank=version.rank,
+            alpha=version.alpha,
+            method=version.method,
+            target_modules=tuple(version.target_modules),
+            dtype=version.dtype,
+            parameters=version.parameters,
+            base=bases.get(version.base_id),
+            downloads=version.downloads,
+            yanked=_yanked(version, users.get(version.yanked_by)),
+            deprecated=_deprecated(version),
+            aliases=tuple(aliases.get(version.id, ())),
+            lineage=tuple(lineage.get(version.id, ())),
+            metrics=tuple(metrics.get(version.id, ())),
+            manifest_json=load_manifest(session, version.id) if with_manifest else None,
+        )
+        for version in versions
+    ]
+
+
+def yanked_of(session: Session, version: VersionRow) -> Yanked | None:
+    return _yanked(version, user_name(session, version.yanked_by)) if version.yanked_at is not None else None
+
+
+def _yanked(version: VersionRow, by: str | None) -> Yanked | None:
+    return Yanked(version.yanked_reason or "", version.yanked_at, by) if version.yanked_at is not None else None
+
+
+def _deprecated(version: VersionRow) -> Deprecated | None:
+    if version.deprecated_at is None:
+        return None
+    return Deprecated(version.deprecated_reason or "", version.deprecated_successor, version.deprecated_at)
+
+
+def _names(session: Session, model: type[UserRow] | type[BaseRow], ids: set[int | None]) -> dict[int | None, str]:
+    wanted = [number for number in ids if number is not None]
+    if not wanted:
+        return {}
+    return dict(session.execute(select(model.id, model.name).where(model.id.in_(wanted))).tuples().all())
+
+
+def _aliases(session: Session, row: AdapterRow) -> dict[int, list[str]]:
+    query = select(AliasRow.version_id, AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name)
+    found: dict[int, list[str]] = {}
+    for version_id, name in session.execute(query).tuples():
+        found.setdefault(version_id, []).append(name)
+    return found
+
+
+def _metrics(session: Session, ids: Sequence[int]) -> dict[int, list[Metric]]:
+    query = select(MetricRow, UserRow.name).outerjoin(UserRow, MetricRow.user_id == UserRow.id)
+    query = query.where(MetricRow.version_id.in_(ids)).order_by(MetricRow.name, MetricRow.dataset)
+    found: dict[int, list[Metric]] = {}
+    for row, user in session.execute(query).tuples():
+        found.setdefault(row.version_id, []).append(Metric(row.name, row.value, row.dataset, user, row.at))
+    return found
+
+
+def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
+    parent = aliased(VersionRow)
+    query = select(LineageRow, parent.number).outerjoin(parent, LineageRow.parent_id == parent.id)
+    query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
+    found: dict[int, list[Lineage]] = {}
+    for row, number in session.execute(query).tuples():
+        kind = "merged-from" if row.kind == "merged-from" else "trained-from"
+        found.setdefault(row.version_id, []).append(Lineage(kind, row.ref, number))
+    return found
+
+
+# Mutations -------------------------------------------------------------------------------------------------------
+
+
+def yank(context: Context, actor: Actor, name: AdapterName, number: int, reason: str) -> Version:
+    adapters.check_reason(reason)
+
+    def work(session: Session) -> Version:
+        row, _ = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
+        version = find_version(session, row, name, number)
+        with facets.reindexed(session, row):
+            version.yanked_at, version.yanked_by, version.yanked_reason = context.now(), actor.user_id, reason
+            session.flush()
+            adapters.refresh(session, row)
+        audit.record(context, session, actor, "version.yank", f"{name}@v{number}", name.namespace, reason=reason)
+        return describe(session, row, version, with_manifest=True)
+
+    return context.database.transact(work)
+
+
+def unyank(context: Context, actor: Actor, name: AdapterName, number: int) -> Version:
+    def work(session: Session) -> Version:
+        row, _ = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
+        version = find_version(session, row, name, number)
+        with facets.reindexed(session, row):
+            version.yanked_at = version.yanked_by = version.yanked_reason = None
+            session.flush()
+            adapters.refresh(session, row)
+        audit.record(context, session, actor, "version.unyank", f"{name}@v{number}", name.namespace)
+        return describe(session, row, version, with_manifest=True)
+
+    return context.database.transact(work)
+
+
+def deprecate(
+    context: Context, actor: Actor, name: AdapterName, number: int, reason: str | None, successor: str | None
+) -> Version:
+    adapters.check_deprecation(reason, successor)
+
+    def work(session: Session) -> Version:
+        row, _ = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
+        version = find_version(session, row, name, number)
+        version.deprecated_at = None if reason is None else context.now()
+        version.deprecated_reason, version.deprecated_successor = reason, successor
+        action = "version.undeprecate" if reason is None else "version.deprecate"
+        audit.record(
+            context,
+            session,
+            actor,
+            action,
+            f"{name}@v{number}",
+            name.namespace,
+            reason=reason,
+            successor=successor,
+        )
+        return describe(session, row, version, with_manifest=True)
+
+    return context.database.transact(work)
+
+
+def delete(context: Context, actor: Actor, name: AdapterName, number: int) -> None:
+    def work(session: Session) -> None:
+        row, namespace = find_adapter(session, actor, name, Action.OWN, lock=True)
+        version = find_version(session, row, name, number)
+        if context.now() - version.created_at > DELETE_WINDOW:
+            raise Conflict(
+                f"{name}@v{number} is older than 72 hours, and others may rely on it. "
+                f"Yank it instead: lorahub yank {name}@v{number}"
+            )
+        holding = session.scalars(select(AliasRow.name).where(AliasRow.version_id == version.id)).all()
+        if holding:
+            raise Conflict(f"The alias @{holding[0]} points to {name}@v{number}. Move it first.", aliases=list(holding))
+        with facets.reindexed(session, row):
+            version.deleted_at = context.now()
+            quotas.give_back(session, namespace, version.size_bytes)
+            session.flush()
+            adapters.refresh(session, row)
+            if row.head == version.digest[:40]:
+                row.head = _newest_commit(session, row) or adapters.add_first_commit(context, session, actor, row)
+        audit.record(context, session, actor, "version.delete", f"{name}@v{number}", name.namespace)
+
+    context.database.transact(work)
+
+
+def _newest_commit(session: Session, row: AdapterRow) -> str | None:
+    from hub.registry.models import CommitRow
+
+    query = (
+        select(CommitRow.commit)
+        .outerjoin(VersionRow, CommitRow.version_id == VersionRow.id)
+        .where(CommitRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
+    )
+    return session.scalar(query.order_by(CommitRow.id.desc()).limit(1))
+
+
+# Downloads -------------------------------------------------------------------------------------------------------
+
+
+def count_download(context: Context, actor: Actor, version_id: int, visitor: str | None) -> bool:
+    who = f"user:{actor.user_id}" if actor.user_id is not None else f"visitor:{visitor or ''}"
+    # Nothing about a visitor is kept but whether it is the same one, and that for a day.
+    day = context.now().strftime("%Y-%m-%d")
+    key = hashlib.sha256(f"{day}:{version_id}:{who}".encode()).hexdigest()
+    with context.database.read() as session:
+        if session.get(DownloadRow, (version_id, day, key)) is not None:
+            return False
+
+    def work(session: Session) -> bool:
+        insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
+        row = insert(DownloadRow).values(version_id=version_id, day=day, visitor=key).on_conflict_do_nothing()
+        if session.scalar(row.returning(DownloadRow.version_id)) is None:
+            return False
+        adapter_id = session.scalar(
+            update(VersionRow)
+            .where(VersionRow.id == version_id)
+            .values(downloads=VersionRow.downloads + 1)
+            .returning(VersionRow.adapter_id)
+            .execution_options(synchronize_session=False)
+        )
+        session.execute(
+            update(AdapterRow)
+            .where(AdapterRow.id == adapter_id)
+            .values(downloads=AdapterRow.downloads + 1)
+            .execution_options(synchronize_session=False)
+        )
+        return True
+
+    return context.database.transact(work)
+
+
+def download_history(context: Context, actor: Actor, name: AdapterName, days: int) -> tuple[DailyDownloads, ...]:
+    since = (context.now() - timedelta(days=max(1, min(days, 3650)))).strftime("%Y-%m-%d")
+    with context.database.read() as session:
+        row, _ = find_adapter(session, actor, name)
+        query = (
+            select(DownloadRow.day, func.count())
+            .join(VersionRow, DownloadRow.version_id == VersionRow.id)
+            .where(VersionRow.adapter_id == row.id, DownloadRow.day >= since)
+            .group_by(DownloadRow.day)
+            .order_by(DownloadRow.day)
+        )
+        return tuple(DailyDownloads(day, count) for day, count in session.execute(query).tuples())

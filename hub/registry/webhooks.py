@@ -1,0 +1,193 @@
+"""Webhooks: events of a namespace, posted to an address, signed, and tried again until they get through.
+
+The outbox (`deliveries`) is written in the transaction of the event, so no event is lost and none is told that did
+not happen.  A worker takes what is due by moving its time ahead; if it dies, another takes it when that time comes.
+
+    X-Lorahub-Event: version.publish
+    X-Lorahub-Delivery: 17
+    X-Lorahub-Timestamp: 1764000000
+    X-Lorahub-Signature: sha256=<hex HMAC of "timestamp.body" with the webhook's secret>
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx2
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hub.errors import HubError, InvalidRequest, WebhookNotFound
+from hub.registry import audit, namespaces
+from hub.registry.access import Action, Actor
+from hub.registry.context import Context
+from hub.registry.models import DeliveryRow, NamespaceRow, WebhookRow
+from hub.registry.outgoing import open_client, parse_url
+from hub.registry.values import AuditEvent, Webhook
+
+MAX_PER_NAMESPACE = 20
+MAX_ATTEMPTS = 12
+_LEASE = timedelta(minutes=2)
+_FIRST_WAIT = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(hours=6)
+WAITING, DELIVERED, FAILED = "waiting", "delivered", "failed"
+
+
+def create(context: Context, actor: Actor, namespace: str, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
+    parse_url(url)
+    if len(url) > 2_000 or not 1 <= len(events) <= 50 or not all(1 <= len(event) <= 48 for event in events):
+        raise InvalidRequest("A webhook has an address and a list of events, e.g. version.publish, or * for all.")
+    secret = secrets.token_hex(32)
+
+    def work(session: Session) -> Webhook:
+        row = namespaces.require(session, actor, namespace, Action.MANAGE)
+        count = select(func.count()).select_from(WebhookRow).where(WebhookRow.namespace_id == row.id)
+        if (session.scalar(count) or 0) >= MAX_PER_NAMESPACE:
+            raise InvalidRequest(f"A namespace has at most {MAX_PER_NAMESPACE} webhooks. Delete one first.")
+        hook = WebhookRow(
+            namespace_id=row.id, url=url, secret=secret, events=list(events), active=True, created_at=context.now()
+        )
+        session.add(hook)
+        session.flush()
+        audit.record(context, session, actor, "webhook.create", f"{namespace}#{hook.id}", namespace, url=url)
+        return _to_webhook(session, hook, namespace)
+
+    return context.database.transact(work), secret
+
+
+def listing(context: Context, actor: Actor, namespace: str) -> tuple[Webhook, ...]:
+    with context.database.read() as session:
+        row = namespaces.require(session, actor, namespace, Action.MANAGE)
+        query = select(WebhookRow).where(WebhookRow.namespace_id == row.id, WebhookRow.active).order_by(WebhookRow.id)
+        return tuple(_to_webhook(session, hook, namespace) for hook in session.scalars(query))
+
+
+def delete(context: Context, actor: Actor, webhook_id: int) -> None:
+    def work(session: Session) -> None:
+        hook = session.get(WebhookRow, webhook_id)
+        space = session.get_one(NamespaceRow, hook.namespace_id) if hook is not None else None
+        if hook is None or space is None or not namespaces.is_allowed(session, actor, space, Action.MANAGE):
+            raise WebhookNotFound(f"There is no webhook {webhook_id} that you may manage.")
+        session.delete(hook)
+        session.flush()
+        audit.record(context, session, actor, "webhook.delete", f"{space.name}#{webhook_id}", space.name)
+
+    context.database.transact(work)
+
+
+def enqueue(context: Context, session: Session, namespace: str, event: AuditEvent) -> None:
+    """Put an event into the outbox of every webhook of its namespace that asked for it."""
+    query = select(WebhookRow).join(NamespaceRow).where(NamespaceRow.name == namespace, WebhookRow.active)
+    for hook in session.scalars(query):
+        if "*" in hook.events or event.action in hook.events:
+            session.add(DeliveryRow(webhook_id=hook.id, body=_body(event), state=WAITING, due_at=context.now()))
+    session.flush()
+
+
+def _body(event: AuditEvent) -> str:
+    return json.dumps(
+        {
+            "id": event.id,
+            "event": event.action,
+            "at": event.at.isoformat(),
+            "user": event.user,
+            "namespace": event.namespace,
+            "target": event.target,
+            "details": dict(event.details),
+        },
+        sort_keys=True,
+    )
+
+
+# Sending ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    id: int
+    url: str
+    secret: str
+    body: str
+
+
+def deliver(context: Context, limit: int) -> int:
+    due = context.database.transact(lambda session: _claim(context, session, limit))
+    if not due:
+        return 0
+    delivered = 0
+    with open_client(context.settings.trusted_hosts) as client:
+        for delivery in due:
+            error = _post(context, client, delivery)
+            context.database.transact(lambda session, d=delivery, e=error: _note(context, session, d.id, e))
+            delivered += error is None
+    return delivered
+
+
+def _claim(context: Context, session: Session, limit: int) -> list[_Due]:
+    """Take what is due; nobody else will until the lease is over."""
+    now = context.now()
+    query = (
+        select(DeliveryRow, WebhookRow)
+        .join(WebhookRow)
+        .where(DeliveryRow.state == WAITING, DeliveryRow.due_at <= now)
+        .order_by(DeliveryRow.id)
+        .limit(limit)
+        .with_for_update(of=DeliveryRow, skip_locked=True)
+    )
+    claimed = []
+    for row, hook in session.execute(query).tuples():
+        row.due_at = now + _LEASE
+        row.attempts += 1
+        claimed.append(_Due(row.id, hook.url, hook.secret, row.body))
+    return claimed
+
+
+def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None:
+    """Return None if the receiver said 2xx, else what went wrong."""
+    timestamp = str(int(context.now().timestamp()))
+    headers = {
+        "Content-Type": "application/json",
+        "X-Lorahub-Event": json.loads(delivery.body)["event"],
+        "X-Lorahub-Delivery": str(delivery.id),
+        "X-Lorahub-Timestamp": timestamp,
+        "X-Lorahub-Signature": sign(delivery.secret, timestamp, delivery.body),
+    }
+    try:
+        answer = client.post(delivery.url, content=delivery.body.encode(), headers=headers)
+    except (httpx2.HTTPError, HubError) as error:
+        return str(error)[:300]
+    return None if answer.is_success else f"the receiver answered {answer.status_code}"
+
+
+def sign(secret: str, timestamp: str, body: str) -> str:
+    """Return the signature that a receiver compares: the time is in it, so that an old body can't be sent again."""
+    return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
+
+
+def _note(context: Context, session: Session, delivery_id: int, error: str | None) -> None:
+    row = session.get(DeliveryRow, delivery_id)
+    if row is None:  # its webhook was deleted in between
+        return
+    row.last_error = error
+    if error is None:
+        row.state = DELIVERED
+    elif row.attempts >= MAX_ATTEMPTS:
+        row.state = FAILED
+    else:
+        row.due_at = context.now() + min(_FIRST_WAIT * 2 ** (row.attempts - 1), _LONGEST_WAIT)
+
+
+def _to_webhook(session: Session, row: WebhookRow, namespace: str) -> Webhook:
+    newest = session.scalar(
+        select(DeliveryRow).where(DeliveryRow.webhook_id == row.id).order_by(DeliveryRow.id.desc()).limit(1)
+    )
+    failed = select(func.count()).select_from(DeliveryRow)
+    failures = session.scalar(failed.where(DeliveryRow.webhook_id == row.id, DeliveryRow.last_error.is_not(None))) or 0
+    last_error = newest.last_error if newest is not None else None
+    return Webhook(row.id, namespace, row.url, tuple(row.events), row.active, row.created_at, failures, last_error)

@@ -1,0 +1,394 @@
+"""Users, namespaces, adapters, versions and blobs.
+
+Revision 0001, after None.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+# SQLite hands out row ids by itself only for INTEGER keys.
+BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("user", sa.String(length=96), nullable=True),
+        sa.Column("action", sa.String(length=48), nullable=False),
+        sa.Column("target", sa.String(length=300), nullable=False),
+        sa.Column("namespace", sa.String(length=96), nullable=True),
+        sa.Column("source", sa.String(length=64), nullable=True),
+        sa.Column("token_id", sa.BigInteger(), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_namespace", "audit", ["namespace", "id"], unique=False)
+    op.create_table(
+        "bases",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=300), nullable=False),
+        sa.Column("revision", sa.String(length=100), nullable=True),
+        sa.Column("parent_id", BIG_ID, nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["parent_id"], ["bases.id"], name=op.f("fk_bases_parent_id_bases")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bases")),
+        sa.UniqueConstraint("name", name=op.f("uq_bases_name")),
+    )
+    op.create_index(op.f("ix_bases_parent_id"), "bases", ["parent_id"], unique=False)
+    op.create_table(
+        "blobs",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("git_sha1", sa.String(length=40), nullable=True),
+        sa.Column("touched_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blobs")),
+    )
+    op.create_index(op.f("ix_blobs_touched_at"), "blobs", ["touched_at"], unique=False)
+    op.create_table(
+        "namespaces",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=96), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("private", sa.Boolean(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("used_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("quota_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("quota_adapters", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_namespaces")),
+        sa.UniqueConstraint("name", name=op.f("uq_namespaces_name")),
+    )
+    op.create_table(
+        "rate_buckets",
+        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("tokens", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_rate_buckets")),
+    )
+    op.create_table(
+        "server_values",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_server_values")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=96), nullable=False),
+        sa.Column("admin", sa.Boolean(), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=True),
+        sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("name", name=op.f("uq_users_name")),
+    )
+    op.create_table(
+        "adapters",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("namespace_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=96), nullable=False),
+        sa.Column("full_name", sa.String(length=96), nullable=False),
+        sa.Column("private", sa.Boolean(), nullable=False),
+        sa.Column("last_number", sa.Integer(), nullable=False),
+        sa.Column("latest_number", sa.Integer(), nullable=True),
+        sa.Column("recent_id", sa.BigInteger(), nullable=False),
+        sa.Column("version_count", sa.Integer(), nullable=False),
+        sa.Column("head", sa.String(length=40), nullable=True),
+        sa.Column("downloads", sa.Integer(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("task", sa.String(length=96), nullable=True),
+        sa.Column("license", sa.String(length=96), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("base_id", BIG_ID, nullable=True),
+        sa.Column("rank", sa.Integer(), nullable=True),
+        sa.Column("alpha", sa.Double(), nullable=True),
+        sa.Column("method", sa.String(length=32), nullable=True),
+        sa.Column("dtype", sa.String(length=32), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("target_modules", sa.JSON(), nullable=False),
+        sa.Column("deprecated_reason", sa.Text(), nullable=True),
+        sa.Column("deprecated_successor", sa.String(length=200), nullable=True),
+        sa.Column("deprecated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_adapters_base_id_bases")),
+        sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_adapters_namespace_id_namespaces")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adapters")),
+        sa.UniqueConstraint("namespace_id", "name", name=op.f("uq_adapters_namespace_id_name")),
+    )
+    op.create_index(op.f("ix_adapters_base_id"), "adapters", ["base_id"], unique=False)
+    op.create_index("ix_adapters_downloads", "adapters", ["downloads", "id"], unique=False)
+    op.create_index("ix_adapters_full_name", "adapters", ["full_name", "id"], unique=False)
+    op.create_index("ix_adapters_recent", "adapters", ["recent_id", "id"], unique=False)
+    op.create_index("ix_adapters_size_bytes", "adapters", ["size_bytes", "id"], unique=False)
+    op.create_table(
+        "base_aliases",
+        sa.Column("alias", sa.String(length=300), nullable=False),
+        sa.Column("base_id", BIG_ID, nullable=False),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_base_aliases_base_id_bases")),
+        sa.PrimaryKeyConstraint("alias", name=op.f("pk_base_aliases")),
+    )
+    op.create_index(op.f("ix_base_aliases_base_id"), "base_aliases", ["base_id"], unique=False)
+    op.create_table(
+        "base_fingerprints",
+        sa.Column("base_id", BIG_ID, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("value", sa.String(length=128), nullable=False),
+        sa.Column("sketch", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_base_fingerprints_base_id_bases")),
+        sa.PrimaryKeyConstraint("base_id", "kind", "value", name=op.f("pk_base_fingerprints")),
+    )
+    op.create_index("ix_base_fingerprints_value", "base_fingerprints", ["kind", "value"], unique=False)
+    op.create_table(
+        "blob_grants",
+        sa.Column("adapter", sa.String(length=96), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["sha256"], ["blobs.sha256"], name=op.f("fk_blob_grants_sha256_blobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("adapter", "sha256", name=op.f("pk_blob_grants")),
+    )
+    op.create_index(op.f("ix_blob_grants_sha256"), "blob_grants", ["sha256"], unique=False)
+    op.create_table(
+        "members",
+        sa.Column("namespace_id", BIG_ID, nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_members_namespace_id_namespaces")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_members_user_id_users")),
+        sa.PrimaryKeyConstraint("namespace_id", "user_id", name=op.f("pk_members")),
+    )
+    op.create_index(op.f("ix_members_user_id"), "members", ["user_id"], unique=False)
+    op.create_table(
+        "tokens",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("namespace", sa.String(length=96), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_tokens_user_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("secret_sha256", name=op.f("uq_tokens_secret_sha256")),
+    )
+    op.create_index(op.f("ix_tokens_user_id"), "tokens", ["user_id"], unique=False)
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("adapter", sa.String(length=96), nullable=False),
+        sa.Column("namespace_id", BIG_ID, nullable=True),
+        sa.Column("user_id", BIG_ID, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("store_key", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_uploads_namespace_id_namespaces")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_uploads_namespace_id"), "uploads", ["namespace_id"], unique=False)
+    op.create_index("ix_uploads_wanted", "uploads", ["adapter", "sha256", "user_id"], unique=False)
+    op.create_table(
+        "alias_moves",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("alias", sa.String(length=96), nullable=False),
+        sa.Column("before", sa.Integer(), nullable=True),
+        sa.Column("after", sa.Integer(), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=True),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_alias_moves_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_alias_moves_user_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alias_moves")),
+    )
+    op.create_index("ix_alias_moves_adapter", "alias_moves", ["adapter_id", "id"], unique=False)
+    op.create_table(
+        "versions",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("content_key", sa.String(length=64), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("task", sa.String(length=96), nullable=True),
+        sa.Column("license", sa.String(length=96), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("file_count", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("alpha", sa.Double(), nullable=False),
+        sa.Column("method", sa.String(length=32), nullable=False),
+        sa.Column("target_modules", sa.JSON(), nullable=False),
+        sa.Column("dtype", sa.String(length=32), nullable=False),
+        sa.Column("parameters", sa.BigInteger(), nullable=False),
+        sa.Column("base_id", BIG_ID, nullable=True),
+        sa.Column("created_by", BIG_ID, nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("downloads", sa.Integer(), nullable=False),
+        sa.Column("yanked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("yanked_by", BIG_ID, nullable=True),
+        sa.Column("yanked_reason", sa.Text(), nullable=True),
+        sa.Column("deprecated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deprecated_reason", sa.Text(), nullable=True),
+        sa.Column("deprecated_successor", sa.String(length=200), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_versions_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_versions_base_id_bases")),
+        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_versions_created_by_users")),
+        sa.ForeignKeyConstraint(["yanked_by"], ["users.id"], name=op.f("fk_versions_yanked_by_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
+        sa.UniqueConstraint("adapter_id", "number", name=op.f("uq_versions_adapter_id_number")),
+    )
+    op.create_index("ix_versions_adapter_content", "versions", ["adapter_id", "content_key"], unique=False)
+    op.create_index("ix_versions_adapter_digest", "versions", ["adapter_id", "digest"], unique=False)
+    op.create_index(op.f("ix_versions_base_id"), "versions", ["base_id"], unique=False)
+    op.create_table(
+        "web_sessions",
+        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=False),
+        sa.Column("token_id", BIG_ID, nullable=True),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("namespace", sa.String(length=96), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["token_id"], ["tokens.id"], name=op.f("fk_web_sessions_token_id_tokens")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_web_sessions_user_id_users")),
+        sa.PrimaryKeyConstraint("secret_sha256", name=op.f("pk_web_sessions")),
+    )
+    op.create_index(op.f("ix_web_sessions_expires_at"), "web_sessions", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_web_sessions_user_id"), "web_sessions", ["user_id"], unique=False)
+    op.create_table(
+        "aliases",
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=96), nullable=False),
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("protected", sa.Boolean(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_by", BIG_ID, nullable=True),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_aliases_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["updated_by"], ["users.id"], name=op.f("fk_aliases_updated_by_users")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_aliases_version_id_versions")),
+        sa.PrimaryKeyConstraint("adapter_id", "name", name=op.f("pk_aliases")),
+    )
+    op.create_index("ix_aliases_version", "aliases", ["version_id"], unique=False)
+    op.create_table(
+        "commits",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("commit", sa.String(length=40), nullable=False),
+        sa.Column("parent", sa.String(length=40), nullable=True),
+        sa.Column("version_id", BIG_ID, nullable=True),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("user_id", BIG_ID, nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_commits_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_commits_user_id_users")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_commits_version_id_versions")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_commits")),
+    )
+    op.create_index("ix_commits_adapter_commit", "commits", ["adapter_id", "commit"], unique=False)
+    op.create_index(op.f("ix_commits_version_id"), "commits", ["version_id"], unique=False)
+    op.create_table(
+        "downloads",
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("visitor", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_downloads_version_id_versions")),
+        sa.PrimaryKeyConstraint("version_id", "day", "visitor", name=op.f("pk_downloads")),
+    )
+    op.create_table(
+        "lineage",
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("ref", sa.String(length=200), nullable=False),
+        sa.Column("parent_id", BIG_ID, nullable=True),
+        sa.ForeignKeyConstraint(["parent_id"], ["versions.id"], name=op.f("fk_lineage_parent_id_versions")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_lineage_version_id_versions")),
+        sa.PrimaryKeyConstraint("version_id", "kind", "ref", name=op.f("pk_lineage")),
+    )
+    op.create_index(op.f("ix_lineage_parent_id"), "lineage", ["parent_id"], unique=False)
+    op.create_table(
+        "manifests",
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_manifests_version_id_versions")),
+        sa.PrimaryKeyConstraint("version_id", name=op.f("pk_manifests")),
+    )
+    op.create_table(
+        "metrics",
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=96), nullable=False),
+        sa.Column("dataset", sa.String(length=200), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_metrics_user_id_users")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_metrics_version_id_versions")),
+        sa.PrimaryKeyConstraint("version_id", "name", "dataset", name=op.f("pk_metrics")),
+    )
+    op.create_index("ix_metrics_name_value", "metrics", ["name", "value"], unique=False)
+    op.create_table(
+        "version_files",
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("path", sa.String(length=200), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name=op.f("fk_version_files_sha256_blobs")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_version_files_version_id_versions")),
+        sa.PrimaryKeyConstraint("version_id", "path", name=op.f("pk_version_files")),
+    )
+    op.create_index(op.f("ix_version_files_sha256"), "version_files", ["sha256"], unique=False)
+    op.create_table(
+        "commit_files",
+        sa.Column("commit_id", BIG_ID, nullable=False),
+        sa.Column("path", sa.String(length=200), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["commit_id"], ["commits.id"], name=op.f("fk_commit_files_commit_id_commits")),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name=op.f("fk_commit_files_sha256_blobs")),
+        sa.PrimaryKeyConstraint("commit_id", "path", name=op.f("pk_commit_files")),
+    )
+    op.create_index(op.f("ix_commit_files_sha256"), "commit_files", ["sha256"], unique=False)
+
+
+def downgrade() -> None:
+    op.drop_table("commit_files")
+    op.drop_table("version_files")
+    op.drop_table("metrics")
+    op.drop_table("manifests")
+    op.drop_table("lineage")
+    op.drop_table("downloads")
+    op.drop_table("commits")
+    op.drop_table("aliases")
+    op.drop_table("web_sessions")
+    op.drop_table("versions")
+    op.drop_table("alias_moves")
+    op.drop_table("uploads")
+    op.drop_table("tokens")
+    op.drop_table("members")
+    op.drop_table("blob_grants")
+    op.drop_table("base_fingerprints")
+    op.drop_table("base_aliases")
+    op.drop_table("adapters")
+    op.drop_table("users")
+    op.drop_table("server_values")
+    op.drop_table("rate_buckets")
+    op.drop_table("namespaces")
+    op.drop_table("blobs")
+    op.drop_table("bases")
+    op.drop_table("audit")
