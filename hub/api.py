@@ -22,6 +22,7 @@ from hub.sync import Prepared, Publication, Pushed, copy_out, fetch, prepare, re
 if TYPE_CHECKING:
     from hub.adapter_diff import AdapterDiff
     from hub.compat import CompatReport
+    from hub.lora_config import LoraConfig
     from hub.parameters import ParameterSummary
 
 RefLike = str | os.PathLike[str] | AdapterRef
@@ -104,11 +105,16 @@ def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer:
     if base is None:
         return prepare(folder, None, observer)
     from hub.bases import open_base
-    from hub.checking import check_folder
+    from hub.checking import check_prepared
 
-    spec = open_base(base)
-    check_folder(folder, spec).raise_if_bad()
-    return prepare(folder, spec.identity(), observer)
+    spec = open_base(base, offline=ClientSettings.from_env(os.environ).offline)
+    prepared = prepare(folder, spec.identity(), observer)
+    report = check_prepared(prepared, spec)
+    for finding in report.findings:
+        if finding.level == "warning":
+            observer.warn(f"{finding.what} {finding.next_step}".strip())
+    report.raise_if_bad()
+    return prepared
 
 
 def search(text: str = "", *, limit: int = 100, registry: str | None = None, **filters: object) -> list[AdapterInfo]:
@@ -137,23 +143,30 @@ def check(
     from hub.bases import open_base
     from hub.checking import check_source
 
-    return check_source(parse_source(ref), open_base(base), client_settings(registry), observer)
+    settings = client_settings(registry)
+    return check_source(parse_source(ref), open_base(base, offline=settings.offline), settings, observer)
 
 
 def summary(
-    ref: RefLike,
+    ref: RefLike | LoraConfig,
     base: str | os.PathLike[str] | None = None,
     *,
     registry: str | None = None,
     observer: Observer | None = None,
 ) -> ParameterSummary:
-    """Count the parameters of an adapter, and of its base where one is given: `.line()` is PEFT's line."""
+    """Count the parameters of an adapter, and of its base where one is given: `.line()` is PEFT's line.
+
+    ref: may also be a config alone, the file adapter_config.json or a LoraConfig; it needs the base.
+    base: a model folder, its config.json, or a Hugging Face id.
+    """
     from hub.bases import open_base
-    from hub.checking import manifest_of
+    from hub.checking import describe
+    from hub.lora_config import LoraConfig
     from hub.parameters import summarize
 
-    manifest = manifest_of(parse_source(ref), client_settings(registry), observer)
-    return summarize(manifest, open_base(base) if base is not None else None)
+    settings = client_settings(registry)
+    adapter = ref if isinstance(ref, LoraConfig) else describe(parse_source(ref), settings, observer)
+    return summarize(adapter, open_base(base, offline=settings.offline) if base is not None else None)
 
 
 def diff(a: RefLike, b: RefLike, *, registry: str | None = None, observer: Observer | None = None) -> AdapterDiff:
