@@ -66,9 +66,21 @@ class AdapterContent:
         return tuple(sorted({part.module.rpartition(".")[2] for part in self.parts if part.kind in kinds}))
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A contradiction between config and tensors.  code: dtype, rank, pair, dora, bias, tokens, saved or empty."""
+
+    code: str
+    module: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.module} {self.text}" if self.module else self.text
+
+
 def check_content(content: AdapterContent) -> None:
     """Raise InvalidAdapter, which names the modules, unless config and tensors are one whole adapter."""
-    faults = find_faults(content)
+    faults = [str(fault) for fault in find_faults(content)]
     if faults:
         raise InvalidAdapter(
             f"The weights do not fit adapter_config.json: {summarize(faults)}. Save the adapter again with PEFT.",
@@ -94,12 +106,12 @@ def summarize(items: Sequence[str], most: int = 3) -> str:
     return f"{shown}; and {rest:,} more" if rest > 0 else shown
 
 
-def find_faults(content: AdapterContent) -> list[str]:
+def find_faults(content: AdapterContent) -> list[Fault]:
     """Return everything in which config and tensors contradict each other, each fault naming its module."""
     if not content.tensors:
-        return ["there are no weights"]
+        return [Fault("empty", "", "there are no weights")]
     modules = content.by_module()
-    faults = [f"{t.name} has the dtype {t.dtype}" for t in content.tensors if t.dtype not in FLOAT_DTYPES]
+    faults = list(_dtype_faults(content))
     for module, tensors in modules.items():
         faults.extend(_pair_faults(module, tensors, content.config))
         faults.extend(_extra_faults(module, tensors, content.config))
@@ -108,46 +120,50 @@ def find_faults(content: AdapterContent) -> list[str]:
     return faults
 
 
-def _pair_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraConfig) -> Iterator[str]:
+def _dtype_faults(content: AdapterContent) -> Iterator[Fault]:
+    for tensor, part in zip(content.tensors, content.parts, strict=True):
+        if tensor.dtype not in FLOAT_DTYPES:
+            yield Fault("dtype", part.module, f"has weights of the dtype {tensor.dtype}")
+
+
+def _pair_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraConfig) -> Iterator[Fault]:
     for first, second in _PAIRS:
         a, b = tensors.get(first), tensors.get(second)
         if a is None and b is None:
             continue
         if a is None or b is None:
-            yield f"{module} has no {first if a is None else second}"
+            yield Fault("pair", module, f"has no {first if a is None else second}")
         elif len(a.shape) < 2 or len(b.shape) < 2 or 0 in a.shape + b.shape:
-            yield f"{module} has weights of the shapes {list(a.shape)} and {list(b.shape)}, which make no product"
+            yield Fault("pair", module, f"has weights of the shapes {list(a.shape)} and {list(b.shape)}: no product")
         elif not a.shape[0] == b.shape[1] == config.rank_for(module):
-            yield (
-                f"{module} has rank {a.shape[0]} in A and {b.shape[1]} in B, "
-                f"but the config says {config.rank_for(module)}"
-            )
+            ranks = f"has rank {a.shape[0]} in A and {b.shape[1]} in B"
+            yield Fault("rank", module, f"{ranks}, but the config says {config.rank_for(module)}")
 
 
-def _extra_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraConfig) -> Iterator[str]:
+def _extra_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraConfig) -> Iterator[Fault]:
     is_pair, is_linear = "lora_A" in tensors or "embedding_A" in tensors, "lora_A" in tensors
     if ("magnitude" in tensors) != (config.use_dora and is_pair):
-        yield f"{module} has {'a' if 'magnitude' in tensors else 'no'} DoRA magnitude, use_dora is {config.use_dora}"
+        has = "a" if "magnitude" in tensors else "no"
+        yield Fault("dora", module, f"has {has} DoRA magnitude, but use_dora is {config.use_dora}")
     if ("lora_bias" in tensors) != (config.lora_bias and is_linear):
-        yield f"{module} has {'a' if 'lora_bias' in tensors else 'no'} bias of B, lora_bias is {config.lora_bias}"
+        has = "a" if "lora_bias" in tensors else "no"
+        yield Fault("bias", module, f"has {has} bias of B, but lora_bias is {config.lora_bias}")
     if config.bias == "none" and "bias.bias" in tensors:
-        yield f"{module} has a trained bias, but the config's bias is 'none'"
+        yield Fault("bias", module, "has a trained bias, but the config's bias is 'none'")
     if "base_layer.weight" in tensors and not is_pair:
-        yield f"{module} has a copy of its base weight, but no update of it"
+        yield Fault("pair", module, "has a copy of its base weight, but no update of it")
 
 
-def _token_faults(modules: Mapping[str, Mapping[str, TensorEntry]], config: LoraConfig) -> Iterator[str]:
-    deltas = {
-        module: tensors["trainable_tokens"] for module, tensors in modules.items() if "trainable_tokens" in tensors
-    }
+def _token_faults(modules: Mapping[str, Mapping[str, TensorEntry]], config: LoraConfig) -> Iterator[Fault]:
+    deltas = {name: tensors["trainable_tokens"] for name, tensors in modules.items() if "trainable_tokens" in tensors}
     if config.trainable_token_indices and not deltas:
-        yield "trainable_token_indices is set, but there are no trained tokens"
+        yield Fault("tokens", "", "trainable_token_indices is set, but there are no trained tokens")
     for module, delta in deltas.items():
         indices = token_indices_for(config, module)
         if indices is None:
-            yield f"{module} has trained tokens, but trainable_token_indices does not name it"
+            yield Fault("tokens", module, "has trained tokens, but trainable_token_indices does not name it")
         elif len(delta.shape) != 2 or delta.shape[0] != len(indices):
-            yield f"{module} has trained tokens of the shape {list(delta.shape)} for {len(indices)} token ids"
+            yield Fault("tokens", module, f"has trained tokens {list(delta.shape)} for {len(indices)} token ids")
 
 
 def token_indices_for(config: LoraConfig, module: str) -> tuple[int, ...] | None:
@@ -161,12 +177,12 @@ def token_indices_for(config: LoraConfig, module: str) -> tuple[int, ...] | None
     return next(iter(named.values())) if is_bare_list and named else None
 
 
-def _whole_module_faults(content: AdapterContent) -> Iterator[str]:
+def _whole_module_faults(content: AdapterContent) -> Iterator[Fault]:
     wanted = content.config.modules_to_save
     whole = [part for part in content.parts if part.kind == "modules_to_save"]
     if wanted and not any(is_saved_module(part.module, wanted) for part in whole):
-        yield f"modules_to_save names {', '.join(wanted[:5])}, but there are no such weights"
+        yield Fault("saved", "", f"modules_to_save names {', '.join(wanted[:5])}, but there are no such weights")
     for part in whole:
         # PEFT saves the embeddings of a resized vocabulary without being asked.
         if not is_saved_module(part.module, wanted) and part.module.rpartition(".")[2] not in _EMBEDDINGS:
-            yield f"{part.module} is stored whole, but modules_to_save does not name it"
+            yield Fault("saved", part.module, "is stored whole, but modules_to_save does not name it")

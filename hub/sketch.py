@@ -21,6 +21,14 @@ from hub.blueprint import ModuleShape
 BLOCKS = 32
 _FORMAT = 1
 _KINDS = ("", "F32", "BF16", "F16", "NF4")
+_Cast = Callable[[float], float]
+_CASTS: Mapping[str, tuple[_Cast, _Cast]] = {
+    "BF16": (nf4.to_bfloat16, nf4.to_float16),
+    "F16": (nf4.to_float16, nf4.to_bfloat16),
+    "F32": (float, float),
+}
+"""By the format that results: the cast to it, and the one that may have come before."""
+
 _SIZES = {"": 0, "F32": 4 * nf4.BLOCK, "BF16": 2 * nf4.BLOCK, "F16": 2 * nf4.BLOCK, "NF4": nf4.BLOCK // 2}
 
 
@@ -162,7 +170,7 @@ def _is_quantized(weights: Sequence[float], codes: Sequence[int]) -> bool | None
     """Whether the codes are those of the weights, quantized as they are or after a cast to 16 bits."""
     if not any(weights):
         return None
-    casts: tuple[Callable[[float], float], ...] = (float, nf4.to_bfloat16, nf4.to_float16)
+    casts: tuple[_Cast, ...] = (float, nf4.to_bfloat16, nf4.to_float16)
     for cast in casts:
         ranges = nf4.code_ranges([cast(weight) for weight in weights])
         if all(low <= code <= high for (low, high), code in zip(ranges, codes, strict=True)):
@@ -173,6 +181,5 @@ def _is_quantized(weights: Sequence[float], codes: Sequence[int]) -> bool | None
 def _is_cast(wide: Block, narrow: Block) -> bool:
     """Whether `narrow` is `wide` cast to narrow's format, directly or by way of the other 16-bit format."""
     values, target = nf4.decode_floats(wide.dtype, wide.data), nf4.decode_floats(narrow.dtype, narrow.data)
-    cast = {"BF16": nf4.to_bfloat16, "F16": nf4.to_float16, "F32": float}[narrow.dtype]
-    through = {"BF16": nf4.to_float16, "F16": nf4.to_bfloat16, "F32": float}[narrow.dtype]
-    return [cast(v) for v in values] == target or [cast(through(v)) for v in values] == target
+    direct, detour = _CASTS[narrow.dtype]
+    return [direct(v) for v in values] == target or [direct(detour(v)) for v in values] == target
