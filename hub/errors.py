@@ -22,6 +22,7 @@
     │  └─ Unsupported                      (a feature that we do not compute exactly)
     ├─ NetworkError                   503  exit 8
     │  └─ Offline
+    ├─ TrainingDiverged               500  exit 1
     └─ Unavailable                    503  exit 1
        ├─ StorageFull                 507
        ├─ TooManyRequests             429
@@ -174,6 +175,10 @@ class NetworkError(HubError):
 
 class Offline(NetworkError):
     code = "offline"
+
+
+class TrainingDiverged(HubError):
+    code = "training_diverged"
 
 
 class Unavailable(HubError):

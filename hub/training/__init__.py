@@ -1,0 +1,8 @@
+"""Training with PEFT: `hub.train`, and `hub.plan` for the memory that it will take."""
+
+from __future__ import annotations
+
+from hub.training.memory import MemoryPlan, plan
+from hub.training.trainer import TrainedAdapter, TrainingStep, train
+
+__all__ = ["MemoryPlan", "TrainedAdapter", "TrainingStep", "plan", "train"]

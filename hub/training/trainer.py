@@ -1,0 +1,268 @@
+"""Train a LoRA adapter with PEFT: completions only, in the base's own chat template, from a seed.
+
+    trained = hub.train("./base-model", "examples/qa/train.jsonl", "./qa-v1")
+    again   = hub.train("./base-model", "examples/qa/train-more.jsonl", "./qa-v2", continue_from="task/qa@v1")
+
+The folder that comes out is PEFT's, with a model card and `lorahub.json`, which tells a push what the base was.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub.errors import InvalidRequest, TrainingDiverged
+from hub.manifest import BaseIdentity
+from hub.provenance import Provenance
+from hub.refs import AdapterRef
+from hub.training.base import TrainingBase, choose_device, load_model, load_tokenizer
+from hub.training.card import write_card
+from hub.training.encoding import Row, batches, encode
+from hub.training.examples import Data, Example, read_examples
+from hub.training.loss import completion_loss
+from hub.training.start import Start, find_start
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+DEFAULT_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+_WARMUP_SHARE = 0.1
+_LARGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train.  The adapter's form (rank … use_rslora) is only asked for when none is continued."""
+
+    rank: int = 8
+    alpha: float = 16
+    target_modules: tuple[str, ...] = DEFAULT_TARGETS
+    dropout: float = 0.0
+    use_rslora: bool = False
+    steps: int | None = None
+    epochs: float = 1.0
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    max_length: int = 512
+    quantize: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha", "epochs", "batch_size", "learning_rate", "max_length"):
+            if not getattr(self, name) > 0:
+                raise InvalidRequest(f"{name} is {getattr(self, name)}; it must be more than 0.")
+        if self.quantize not in {None, "nf4"}:
+            raise InvalidRequest(f"quantize is {self.quantize!r}; training takes 'nf4' or None.")
+        if self.steps is not None and self.steps < 1:
+            raise InvalidRequest(f"steps is {self.steps}; it must be 1 at least.")
+
+    def count_steps(self, examples: int) -> int:
+        """Return how many steps `examples` take: each is one batch."""
+        return self.steps or math.ceil(examples * self.epochs / self.batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Where training is.  loss: mean over the completions' tokens, in nats.  seconds: since the first step began."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedAdapter:
+    """What training made.  A path-like: give it where an adapter's folder is taken."""
+
+    path: Path
+    base: BaseIdentity
+    trained_from: AdapterRef | None
+    examples: int
+    losses: tuple[float, ...]
+    seconds: float
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+Progress = Callable[[TrainingStep], None]
+
+
+def train(
+    base: str | os.PathLike[str],
+    data: Data,
+    output: str | os.PathLike[str],
+    *,
+    continue_from: str | os.PathLike[str] | AdapterRef | None = None,
+    base_id: str | None = None,
+    device: str = "auto",
+    registry: str | None = None,
+    progress: Progress | None = None,
+    **recipe: Any,
+) -> TrainedAdapter:
+    """Train an adapter for `base` on `data` and write it to the new folder `output`.
+
+    base: a folder or a Hugging Face id.  data: JSON Lines of {"prompt", "completion"} or {"messages"}; a file, several,
+        or the objects themselves.  Only completions are learned.
+    continue_from: a version or a PEFT folder to go on from; the new adapter has its form and records where it is from.
+    base_id: what to call a base that is a folder; the folder's name by default, never its path.
+    recipe: rank 8, alpha 16, target_modules, dropout 0, use_rslora; epochs 1 or steps; batch_size 8, learning_rate
+        2e-3 (linear warm-up and decay), max_length 512 tokens, quantize None or "nf4", seed 0.
+    The same seed on the same machine gives the same adapter.  `output` appears whole or not at all.
+    Raises InvalidRequest for bad data or settings, Incompatible when continue_from is of another base,
+    TrainingDiverged when the loss is no number.
+    """
+    settings, folder = _recipe(recipe, continued=continue_from is not None), Path(output).expanduser()
+    _check_output(folder)
+    examples = read_examples(data)
+    origin = TrainingBase.open(base, base_id)
+    start = find_start(continue_from, origin, registry) if continue_from is not None else None
+    begun = time.monotonic()
+    tokenizer = load_tokenizer(origin)
+    rows = [encode(tokenizer, example, settings.max_length) for example in examples]
+    adapter = _attach(load_model(origin, choose_device(device), settings.quantize), settings, start)
+    losses = _fit(adapter, rows, settings, progress or (lambda step: None))
+    trained = TrainedAdapter(
+        path=folder,
+        base=origin.identity,
+        trained_from=start.ref if start else None,
+        examples=len(examples),
+        losses=tuple(losses),
+        seconds=time.monotonic() - begun,
+    )
+    _write_aside(adapter, trained, settings, examples)
+    return trained
+
+
+def _recipe(given: dict[str, Any], continued: bool) -> Recipe:
+    unknown = set(given) - set(Recipe.__dataclass_fields__)
+    if unknown:
+        raise InvalidRequest(
+            f"Training has no setting {', '.join(sorted(unknown))}; it has {', '.join(Recipe.__dataclass_fields__)}."
+        )
+    form = {"rank", "alpha", "target_modules", "dropout", "use_rslora"} & set(given)
+    if continued and form:
+        raise InvalidRequest(
+            f"{', '.join(sorted(form))} can't be set with continue_from: the adapter keeps the form that it has."
+        )
+    if "target_modules" in given:
+        given = given | {"target_modules": tuple(given["target_modules"])}
+    return Recipe(**given)
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidRequest(f"{folder} is there already and not empty. Name a new folder.")
+
+
+def _attach(model: Any, recipe: Recipe, start: Start | None) -> PeftModel:
+    """Return the model with an adapter to train: a new one, or the one to go on from."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers deprecates a property that PEFT reads
+        torch.manual_seed(recipe.seed)
+        if start is not None:
+            return PeftModel.from_pretrained(model, str(start.folder), is_trainable=True)
+        config = LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            target_modules=list(recipe.target_modules),
+            lora_dropout=recipe.dropout,
+            use_rslora=recipe.use_rslora,
+            task_type="CAUSAL_LM",
+        )
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise InvalidRequest(f"PEFT refuses these settings: {error}") from error
+
+
+def _fit(model: Any, rows: Sequence[Row], recipe: Recipe, progress: Progress) -> list[float]:
+    """Run the optimizer; return each step's loss."""
+    import torch
+
+    steps = recipe.count_steps(len(rows))
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_share(step, steps))
+    losses: list[float] = []
+    begun = time.monotonic()
+    model.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)  # dropout
+        for batch in islice(batches(rows, recipe.batch_size, recipe.seed), steps):
+            loss = completion_loss(model, batch)
+            losses.append(_finite(loss.item(), len(losses) + 1, recipe))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, _LARGEST_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress(TrainingStep(len(losses), steps, losses[-1], time.monotonic() - begun))
+    model.eval()
+    return losses
+
+
+def _rate_share(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: up during the first tenth, then down to 0, both linearly."""
+    warmup = max(1, round(steps * _WARMUP_SHARE))
+    return min((step + 1) / warmup, (steps - step) / max(steps - warmup, 1), 1.0)
+
+
+def _finite(loss: float, step: int, recipe: Recipe) -> float:
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"The loss is {loss} at step {step}: training diverged, and nothing was written. "
+            f"Try a lower learning_rate than {recipe.learning_rate:g}.",
+            step=step,
+        )
+    return loss
+
+
+def _write_aside(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example]) -> None:
+    """Write the folder next to its place and move it there in one step: nobody sees half an adapter."""
+    trained.path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{trained.path.name}-", dir=trained.path.parent))
+    try:
+        _write(model, trained, recipe, examples, aside)
+        aside.chmod(0o755)
+        if trained.path.exists():
+            trained.path.rmdir()
+        os.replace(aside, trained.path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _write(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example], folder: Path) -> None:
+    # Neither the machine's paths nor the loader's names belong into a file that is shared.
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = trained.base.id
+    config.revision = trained.base.revision
+    # The base's embeddings are never changed here; "auto" would look the base up on the Hub to find that out.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    facts = {
+        "steps": len(trained.losses),
+        "examples": trained.examples,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "quantize": recipe.quantize,
+        "seed": recipe.seed,
+        "first_loss": round(trained.losses[0], 4),
+        "last_loss": round(trained.losses[-1], 4),
+    }
+    sources = (trained.trained_from,) if trained.trained_from else ()
+    Provenance(trained.base, sources, facts).write(folder)
+    write_card(folder, trained.base, sources, facts, config, examples)
