@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import AliasNotFound, Conflict, PreconditionFailed
 from hub.refs import AdapterName, parse_alias, parse_selector
-from hub.registry import adapters, audit, namespaces
+from hub.registry import adapters, audit, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.lookup import find_adapter, find_version
@@ -123,8 +123,8 @@ def move(
 
 
 def _require_owner(session: Session, actor: Actor, namespace: NamespaceRow) -> None:
-    if not namespaces.is_allowed(session, actor, namespace, Action.OWN):
-        raise namespaces.refusal(actor, namespace.name, Action.OWN)
+    if not permissions.is_allowed(session, actor, namespace, Action.OWN):
+        raise permissions.refusal(actor, namespace.name, Action.OWN)
 
 
 def _check_expected(session: Session, row: AdapterRow, alias: str, expected: int | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.registry import namespaces, webhooks
+from hub.registry import outbox, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.models import AuditRow
@@ -42,7 +42,7 @@ def record(
     session.add(row)
     session.flush()
     if namespace is not None:
-        webhooks.enqueue(context, session, namespace, to_event(row))
+        outbox.enqueue(context, session, namespace, to_event(row))
 
 
 def listing(
@@ -51,9 +51,9 @@ def listing(
     """Return events, newest first.  MANAGE of the namespace, or SITE without one."""
     with context.database.read() as session:
         if namespace is None:
-            namespaces.require_site(actor)
+            permissions.require_site(actor)
         else:
-            namespaces.require(session, actor, namespace, Action.MANAGE)
+            permissions.require(session, actor, namespace, Action.MANAGE)
         query = select(AuditRow).order_by(AuditRow.id.desc()).limit(max(1, min(limit, 1000)))
         if namespace is not None:
             query = query.where(AuditRow.namespace == namespace)

@@ -18,7 +18,7 @@ from hub.base_spec import BaseMatch, compare_identity
 from hub.errors import BaseNotFound, Conflict, InvalidRequest
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
-from hub.registry import adapters, audit, facets, namespaces, versions
+from hub.registry import adapters, audit, facets, permissions, versions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.lookup import find_adapter, find_version
@@ -142,13 +142,13 @@ def get(context: Context, actor: Actor, name: str) -> Base:
 
 def _counts(session: Session, actor: Actor, base_id: int | None = None) -> dict[int, int]:
     """Return base id -> number of readable adapters whose latest version was trained for it."""
-    query: Select[tuple[int | None, int]] = (
+    query: Select[int | None, int] = (
         select(AdapterRow.base_id, func.count())
         .join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
         .where(AdapterRow.recent_id > 0, AdapterRow.deleted_at.is_(None), AdapterRow.base_id.is_not(None))
         .group_by(AdapterRow.base_id)
     )
-    readable = namespaces.readable_ids(session, actor)
+    readable = permissions.readable_ids(session, actor)
     if readable is not None:
         public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False)
         query = query.where(public | NamespaceRow.id.in_(readable))
@@ -202,7 +202,7 @@ def update(
     remove_aliases: Sequence[str],
     parent: str | None,
 ) -> Base:
-    namespaces.require_site(actor)
+    permissions.require_site(actor)
     for given in (new_id, *add_aliases):
         if given is not None and not 1 <= len(given.strip()) <= MAX_NAME_LENGTH:
             raise InvalidRequest(f"A base's name has 1 to {MAX_NAME_LENGTH} characters.")

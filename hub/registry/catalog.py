@@ -20,7 +20,7 @@ from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hub.errors import InvalidRequest
-from hub.registry import adapters, bitmaps, facets, namespaces, text_index
+from hub.registry import adapters, bitmaps, facets, permissions, text_index
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, BaseAliasRow, BaseRow, BlobRow, MetricRow, NamespaceRow, VersionRow
@@ -91,7 +91,7 @@ def statistics(context: Context) -> dict[str, Any]:
 
 def _visible(session: Session, actor: Actor) -> int:
     """Return the adapters that the actor may read: the public ones, and all of its own namespaces."""
-    readable = namespaces.readable_ids(session, actor)
+    readable = permissions.readable_ids(session, actor)
     if readable is None:
         found = facets.load(session, [("visibility", "public"), ("visibility", "private")])
         return _union(found.values())
@@ -145,7 +145,7 @@ def _base_names(session: Session, given: Sequence[str]) -> Iterable[str]:
     return [canonical.get(name, name) for name in given]
 
 
-def _with_metric(wanted: MetricFilter) -> Select[tuple[int]]:
+def _with_metric(wanted: MetricFilter) -> Select[int]:
     compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
     if wanted.operator not in compare:
         raise InvalidRequest(f"{wanted.operator!r} compares nothing; write one of {' '.join(compare)}.")
@@ -229,7 +229,7 @@ def _ordered(query: Select[Any], order: Order, after: tuple[Any, int] | None) ->
     return query.order_by(*(key.desc() if order.descending else key.asc() for key in keys))
 
 
-def _among(session: Session, matches: int) -> Select[tuple[AdapterRow]]:
+def _among(session: Session, matches: int) -> Select[AdapterRow]:
     """Select the adapters of a set.  The ids go over as one value: a list of parameters has limits."""
     ids = bitmaps.to_ids(matches)
     if session.get_bind().dialect.name == "sqlite":

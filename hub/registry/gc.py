@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
 from hub.registry import limits
@@ -104,10 +105,8 @@ def _forget_sessions(session: Session, now: datetime) -> None:
 def _collect_blobs(context: Context, before: datetime, dry_run: bool) -> tuple[int, int]:
     count = size = 0
     for batch in _candidates(context, before):
-        if dry_run:
-            removed = batch
-        else:
-            removed = context.database.transact(lambda session, b=batch: _remove(context, session, b, before))
+        remove = partial(_remove, context, batch=batch, before=before)
+        removed = batch if dry_run else context.database.transact(remove)
         count += len(removed)
         size += sum(length for _, length in removed)
     return count, size
@@ -126,7 +125,7 @@ def _candidates(context: Context, before: datetime) -> Iterator[Sequence[tuple[s
         last = batch[-1][0]
 
 
-def _is_garbage(before: datetime):  # type: ignore[no-untyped-def]
+def _is_garbage(before: datetime) -> tuple[ColumnElement[bool], ...]:
     # A deleted version still counts as a name: its files are let go of first, after their own grace.
     named_by_version = exists().where(VersionFileRow.sha256 == BlobRow.sha256)
     named_by_draft = exists().where(CommitFileRow.sha256 == BlobRow.sha256)
@@ -134,7 +133,7 @@ def _is_garbage(before: datetime):  # type: ignore[no-untyped-def]
 
 
 def _remove(
-    context: Context, session: Session, batch: Sequence[tuple[str, int]], before: datetime
+    context: Context, session: Session, *, batch: Sequence[tuple[str, int]], before: datetime
 ) -> list[tuple[str, int]]:
     names = [sha256 for sha256, _ in batch]
     query = select(BlobRow).where(BlobRow.sha256.in_(names), *_is_garbage(before)).order_by(BlobRow.sha256)

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from hub.adapter_files import Readable, build_manifest
 from hub.errors import FileNotFound, InvalidRequest, NetworkError, TooLarge
 from hub.file_rules import Verdict, rule_for
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, FileEntry, check_paths
@@ -63,8 +64,10 @@ def import_version(
     with open_client(context.settings.trusted_hosts) as client:
         commit, paths = _list_files(client, source, headers)
         files = {path: _fetch(context, client, actor, name, source, commit, path, headers) for path in paths}
-    readables = {path: StoredReadable(context.store, entry.sha256, entry.size) for path, entry in files.items()}
-    manifest = publish.build_manifest(readables, known=files)
+    readables: dict[str, Readable] = {
+        path: StoredReadable(context.store, entry.sha256, entry.size) for path, entry in files.items()
+    }
+    manifest = build_manifest(readables, known=files)
     return publish.publish(
         context,
         actor,

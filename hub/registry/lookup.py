@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import AdapterNotFound, NamespaceNotFound, VersionNotFound
 from hub.refs import AdapterName
-from hub.registry import namespaces
+from hub.registry import namespaces, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, NamespaceRow, UserRow, VersionRow
@@ -29,10 +29,10 @@ def find_adapter(
     if found is None or found[0].deleted_at is not None:
         raise no_adapter(name)
     row, namespace = found
-    if not namespaces.may_read(session, actor, namespace, row.private):
+    if not permissions.may_read(session, actor, namespace, row.private):
         raise no_adapter(name)
     if action is not Action.READ:
-        namespaces.require_in(session, actor, namespace, action)
+        permissions.require_in(session, actor, namespace, action)
     return row, namespace
 
 
@@ -52,7 +52,7 @@ def find_namespace_to_publish(
     An admin of the server need not create namespaces: the first push does.
     """
     try:
-        return namespaces.require(session, actor, name.namespace, Action.PUBLISH), False
+        return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
     except NamespaceNotFound:
         can_create = actor.admin and actor.has_scope("publish") and actor.reaches(name.namespace)
         exists = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace)) is not None

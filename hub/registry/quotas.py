@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hub.errors import InvalidRequest, NamespaceNotFound, QuotaExceeded
-from hub.registry import audit, namespaces
+from hub.registry import audit, namespaces, permissions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, NamespaceRow, UploadRow
@@ -16,7 +16,7 @@ from hub.registry.values import Namespace
 def set_quota(
     context: Context, actor: Actor, namespace: str, *, max_bytes: int | None, max_adapters: int | None
 ) -> Namespace:
-    namespaces.require_site(actor)
+    permissions.require_site(actor)
     if any(limit is not None and not 0 <= limit < 1 << 62 for limit in (max_bytes, max_adapters)):
         raise InvalidRequest("A quota is a whole number from 0 up, or nothing for no limit.")
 

@@ -5,12 +5,14 @@ The migrations are Alembic's, in the package `hub.migrations`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.orm import Session
 
@@ -68,7 +70,7 @@ def downgrade(database: Database, revision: str) -> None:
     """Bring the schema down, to `base` or to a revision; what the older schema has no place for is lost."""
     try:
         _run(database, lambda config: command.downgrade(config, revision))
-    except command.util.CommandError as error:
+    except CommandError as error:
         raise InvalidRequest(f"There is no way down to {revision!r}: {error}.") from error
 
 
@@ -78,7 +80,7 @@ def history() -> tuple[tuple[str, str], ...]:
     return tuple(reversed([(script.revision, (script.doc or "").splitlines()[0]) for script in scripts]))
 
 
-def _run(database: Database, step) -> None:  # type: ignore[no-untyped-def]
+def _run(database: Database, step: Callable[[Config], None]) -> None:
     with database.write() as session:
         connection = session.connection()
         _lock(connection)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import Forbidden, HubError, InvalidRequest, TokenNotFound, Unauthenticated, UserNotFound
 from hub.refs import parse_namespace
-from hub.registry import audit, namespaces
+from hub.registry import audit, permissions
 from hub.registry.access import SCOPES, Actor
 from hub.registry.context import Context
 from hub.registry.models import TokenRow, UserRow
@@ -88,7 +88,7 @@ def create(
 ) -> NewToken:
     wanted = parse_scopes(scopes)
     if user is not None and user != actor.user:
-        namespaces.require_site(actor)
+        permissions.require_site(actor)
     _check_not_wider(actor, wanted, namespace)
     if not 1 <= len(name) <= 200:
         raise InvalidRequest("A token's name has 1 to 200 characters. Name where it is used, e.g. build-server.")
@@ -170,7 +170,7 @@ def listing(context: Context, actor: Actor, user: str | None) -> tuple[Token, ..
     if actor.is_anonymous:
         raise Unauthenticated("Listing tokens takes one. Log in: lorahub login")
     if user is not None and user != actor.user:
-        namespaces.require_site(actor)
+        permissions.require_site(actor)
     with context.database.read() as session:
         query = select(TokenRow, UserRow.name).join(UserRow).where(UserRow.name == (user or actor.user))
         if actor.namespace is not None:

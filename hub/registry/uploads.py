@@ -24,7 +24,7 @@ from hub.errors import (
     UploadOffsetMismatch,
 )
 from hub.refs import AdapterName
-from hub.registry import namespaces, quotas
+from hub.registry import permissions, quotas
 from hub.registry.access import Action, Actor
 from hub.registry.context import UPLOAD_LIFETIME, Context
 from hub.registry.lookup import find_namespace_to_publish
@@ -105,7 +105,7 @@ def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]
         .join(AdapterRow, CommitRow.adapter_id == AdapterRow.id)
         .where(CommitFileRow.sha256.in_(hashes))
     )
-    readable = namespaces.readable_ids(session, actor)
+    readable = permissions.readable_ids(session, actor)
     found: set[str] = set()
     for query in (of_versions, of_drafts):
         query = query.join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
@@ -185,7 +185,7 @@ def find_namespace_or_may_create(session: Session, actor: Actor, name: AdapterNa
     """Raise unless the actor may publish `name`, or is an admin whose first push makes the namespace."""
     exists = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace)) is not None
     if exists or not (actor.admin and actor.has_scope("publish") and actor.reaches(name.namespace)):
-        namespaces.require(session, actor, name.namespace, Action.PUBLISH)
+        permissions.require(session, actor, name.namespace, Action.PUBLISH)
 
 
 def get(context: Context, actor: Actor, upload_id: str) -> Upload:
@@ -314,7 +314,7 @@ def _own(context: Context, actor: Actor, upload_id: str) -> UploadRow:
         if row is None or row.user_id != actor.user_id or context.now() >= row.expires_at:
             raise UploadNotFound("There is no such upload of yours: it was finished, or it expired. Start a new one.")
         # A role or a token that was taken away in between ends the upload too.
-        namespaces.require(session, actor, AdapterName.parse(row.adapter).namespace, Action.PUBLISH)
+        permissions.require(session, actor, AdapterName.parse(row.adapter).namespace, Action.PUBLISH)
         return row
 
 

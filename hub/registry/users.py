@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hub.errors import Conflict, InvalidRequest, Unauthenticated, UserNotFound
 from hub.refs import parse_namespace
-from hub.registry import audit, namespaces, tokens
+from hub.registry import audit, namespaces, permissions, tokens
 from hub.registry.access import ALL_SCOPES, SCOPES, Actor
 from hub.registry.context import Context
 from hub.registry.models import UserRow, WebSessionRow
@@ -34,7 +36,7 @@ def first_start(context: Context) -> NewToken | None:
 
 
 def create(context: Context, actor: Actor, name: str, *, admin: bool, password: str | None) -> User:
-    namespaces.require_site(actor)
+    permissions.require_site(actor)
 
     def work(session: Session) -> User:
         row = _add_user(context, session, name, admin=admin, password=password)
@@ -57,14 +59,14 @@ def _add_user(context: Context, session: Session, name: str, *, admin: bool, pas
 
 
 def listing(context: Context, actor: Actor) -> tuple[User, ...]:
-    namespaces.require_site(actor)
+    permissions.require_site(actor)
     with context.database.read() as session:
         return tuple(_to_user(row) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
 
 
 def set_password(context: Context, actor: Actor, name: str, password: str) -> None:
     if actor.user != name or not actor.has_scope("admin") or actor.namespace is not None:
-        namespaces.require_site(actor)
+        permissions.require_site(actor)
     hashed = hash_password(password)
 
     def work(session: Session) -> None:
@@ -78,7 +80,7 @@ def set_password(context: Context, actor: Actor, name: str, password: str) -> No
 
 
 def disable(context: Context, actor: Actor, name: str, *, disabled: bool) -> User:
-    namespaces.require_site(actor)
+    permissions.require_site(actor)
 
     def work(session: Session) -> User:
         row = _find(session, name)
@@ -100,14 +102,12 @@ def actor_for(context: Context, user: str, scopes: Iterable[Scope], namespace: s
 
 
 def login(context: Context, user: str, password: str) -> Actor:
-    from argon2.exceptions import InvalidHashError, VerificationError
-
     with context.database.read() as session:
         row = session.scalar(select(UserRow).where(UserRow.name == user))
     # A user who isn't there costs as much time as a wrong password, so that names can't be found out by the clock.
     stored = row.password_hash if row is not None and row.password_hash else _NOBODY
     try:
-        _hasher().verify(stored, password[:MAX_PASSWORD_LENGTH])
+        PasswordHasher().verify(stored, password[:MAX_PASSWORD_LENGTH])
     except (VerificationError, InvalidHashError) as error:
         raise Unauthenticated("User or password is wrong.") from error
     if row is None or row.disabled or row.password_hash is None:
@@ -119,17 +119,11 @@ def hash_password(password: str) -> str:
     """Return the argon2id hash.  Raises InvalidRequest for a password that is too short or too long."""
     if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
         raise InvalidRequest(f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.")
-    return str(_hasher().hash(password))
+    return str(PasswordHasher().hash(password))
 
 
 # argon2id of a random password that nobody kept.
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$dXx0BQuEL0RW2TYxlYTODA$m3sPS54WcSGf/AmpFjDOF7MZs7cDtZ7eS5qi0nrj2iM"
-
-
-def _hasher():  # type: ignore[no-untyped-def]
-    from argon2 import PasswordHasher
-
-    return PasswordHasher()
 
 
 def _find(session: Session, name: str) -> UserRow:

@@ -184,8 +184,9 @@ def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
     query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
     found: dict[int, list[Lineage]] = {}
     for row, number in session.execute(query).tuples():
-        kind = "merged-from" if row.kind == "merged-from" else "trained-from"
-        found.setdefault(row.version_id, []).append(Lineage(kind, row.ref, number))
+        merged = row.kind == "merged-from"
+        parent_value = Lineage("merged-from" if merged else "trained-from", row.ref, number)
+        found.setdefault(row.version_id, []).append(parent_value)
     return found
 
 

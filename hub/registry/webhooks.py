@@ -18,25 +18,26 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import httpx2
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.errors import HubError, InvalidRequest, WebhookNotFound
-from hub.registry import audit, namespaces
+from hub.registry import audit, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.models import DeliveryRow, NamespaceRow, WebhookRow
+from hub.registry.outbox import DELIVERED, FAILED, WAITING
 from hub.registry.outgoing import open_client, parse_url
-from hub.registry.values import AuditEvent, Webhook
+from hub.registry.values import Webhook
 
 MAX_PER_NAMESPACE = 20
 MAX_ATTEMPTS = 12
 _LEASE = timedelta(minutes=2)
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=6)
-WAITING, DELIVERED, FAILED = "waiting", "delivered", "failed"
 
 
 def create(context: Context, actor: Actor, namespace: str, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
@@ -46,7 +47,7 @@ def create(context: Context, actor: Actor, namespace: str, url: str, events: Seq
     secret = secrets.token_hex(32)
 
     def work(session: Session) -> Webhook:
-        row = namespaces.require(session, actor, namespace, Action.MANAGE)
+        row = permissions.require(session, actor, namespace, Action.MANAGE)
         count = select(func.count()).select_from(WebhookRow).where(WebhookRow.namespace_id == row.id)
         if (session.scalar(count) or 0) >= MAX_PER_NAMESPACE:
             raise InvalidRequest(f"A namespace has at most {MAX_PER_NAMESPACE} webhooks. Delete one first.")
@@ -63,7 +64,7 @@ def create(context: Context, actor: Actor, namespace: str, url: str, events: Seq
 
 def listing(context: Context, actor: Actor, namespace: str) -> tuple[Webhook, ...]:
     with context.database.read() as session:
-        row = namespaces.require(session, actor, namespace, Action.MANAGE)
+        row = permissions.require(session, actor, namespace, Action.MANAGE)
         query = select(WebhookRow).where(WebhookRow.namespace_id == row.id, WebhookRow.active).order_by(WebhookRow.id)
         return tuple(_to_webhook(session, hook, namespace) for hook in session.scalars(query))
 
@@ -72,37 +73,13 @@ def delete(context: Context, actor: Actor, webhook_id: int) -> None:
     def work(session: Session) -> None:
         hook = session.get(WebhookRow, webhook_id)
         space = session.get_one(NamespaceRow, hook.namespace_id) if hook is not None else None
-        if hook is None or space is None or not namespaces.is_allowed(session, actor, space, Action.MANAGE):
+        if hook is None or space is None or not permissions.is_allowed(session, actor, space, Action.MANAGE):
             raise WebhookNotFound(f"There is no webhook {webhook_id} that you may manage.")
         session.delete(hook)
         session.flush()
         audit.record(context, session, actor, "webhook.delete", f"{space.name}#{webhook_id}", space.name)
 
     context.database.transact(work)
-
-
-def enqueue(context: Context, session: Session, namespace: str, event: AuditEvent) -> None:
-    """Put an event into the outbox of every webhook of its namespace that asked for it."""
-    query = select(WebhookRow).join(NamespaceRow).where(NamespaceRow.name == namespace, WebhookRow.active)
-    for hook in session.scalars(query):
-        if "*" in hook.events or event.action in hook.events:
-            session.add(DeliveryRow(webhook_id=hook.id, body=_body(event), state=WAITING, due_at=context.now()))
-    session.flush()
-
-
-def _body(event: AuditEvent) -> str:
-    return json.dumps(
-        {
-            "id": event.id,
-            "event": event.action,
-            "at": event.at.isoformat(),
-            "user": event.user,
-            "namespace": event.namespace,
-            "target": event.target,
-            "details": dict(event.details),
-        },
-        sort_keys=True,
-    )
 
 
 # Sending ---------------------------------------------------------------------------------------------------------
@@ -124,7 +101,7 @@ def deliver(context: Context, limit: int) -> int:
     with open_client(context.settings.trusted_hosts) as client:
         for delivery in due:
             error = _post(context, client, delivery)
-            context.database.transact(lambda session, d=delivery, e=error: _note(context, session, d.id, e))
+            context.database.transact(partial(_note, context, delivery_id=delivery.id, error=error))
             delivered += error is None
     return delivered
 
@@ -170,7 +147,7 @@ def sign(secret: str, timestamp: str, body: str) -> str:
     return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
 
 
-def _note(context: Context, session: Session, delivery_id: int, error: str | None) -> None:
+def _note(context: Context, session: Session, *, delivery_id: int, error: str | None) -> None:
     row = session.get(DeliveryRow, delivery_id)
     if row is None:  # its webhook was deleted in between
         return

@@ -1,0 +1,344 @@
+"""Blobs in S3, or anything that speaks its protocol.
+
+    s3://bucket/prefix[?endpoint=https://s3.local:9000][&public_endpoint=https://files.example.com][&region=…]
+
+      PREFIX/blobs/ab/abcdef…      one object per blob, named by its sha256
+      PREFIX/uploads/<32 hex>      bytes that gather: multipart uploads, whose parts clients PUT to signed URLs
+
+Those parts never pass through us, so a finished upload is read back and hashed before it becomes a blob by a copy
+inside the store.  A signed URL of a part is dead once its upload is complete: nobody can swap the bytes in between.
+An upload's key is `<32 hex>:<S3's upload id>`.  Credentials come from the environment, as for every AWS client.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from hub.errors import FileNotFound, InvalidRequest, StorageFull, Unavailable, UploadNotFound
+from hub.registry.hashing import BlobHash
+from hub.registry.store import Staged, StoredBlob
+from hub.registry.streams import CHUNK_BYTES, ByteStream, chunks
+from hub.registry.values import UploadPart
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+MIN_PART_BYTES = 16 * 1024 * 1024
+MAX_PARTS = 9_000
+UPLOAD_URL_SECONDS = 24 * 3600
+DOWNLOAD_URL_SECONDS = 3600
+_KEY = re.compile(r"([0-9a-f]{32}):(.{1,1024})\Z", re.DOTALL)
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_OPTIONS = frozenset({"endpoint", "public_endpoint", "region"})
+_ABSENT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
+_FULL = frozenset({"507", "InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"})
+
+
+class S3Store:
+    """See the module."""
+
+    takes_parts = True
+
+    def __init__(self, client: S3Client, signer: S3Client, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._signer = signer
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    @classmethod
+    def from_url(cls, url: str) -> S3Store:
+        """Raises InvalidRequest for a URL that names no bucket or has unknown options."""
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        if not parts.netloc or not set(options) <= _OPTIONS:
+            raise InvalidRequest("An S3 store is s3://bucket/prefix, with ?endpoint=… for other servers than Amazon's.")
+        client = _connect(options.get("endpoint"), options.get("region"))
+        public = options.get("public_endpoint")
+        signer = _connect(public, options.get("region")) if public else client
+        return cls(client, signer, parts.netloc, parts.path)
+
+    def begin(self, size: int) -> str:
+        name = secrets.token_hex(16)
+        with _translated_errors():
+            made = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._upload_object(name))
+        return f"{name}:{made['UploadId']}"
+
+    def offset(self, key: str) -> int:
+        return sum(size for _, _, size in self._list_parts(key))
+
+    def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
+        raise InvalidRequest("This registry takes uploads in parts, at the addresses that it gave for them.")
+
+    def parts(self, key: str, size: int) -> tuple[int, tuple[UploadPart, ...]]:
+        name, upload_id = _split(key)
+        part_size = part_size_for(size)
+        there = {number for number, _, _ in self._list_parts(key)}
+        missing = [number for number in range(1, max(1, -(-size // part_size)) + 1) if number not in there]
+        target = {"Bucket": self._bucket, "Key": self._upload_object(name), "UploadId": upload_id}
+        return part_size, tuple(
+            UploadPart(
+                number,
+                self._signer.generate_presigned_url(
+                    "upload_part", Params={**target, "PartNumber": number}, ExpiresIn=UPLOAD_URL_SECONDS
+                ),
+            )
+            for number in missing
+        )
+
+    def join(self, key: str, parts: Sequence[tuple[int, str]]) -> None:
+        name, upload_id = _split(key)
+        there = self._list_parts(key)
+        etags = {number: etag for number, etag, _ in there}
+        for number, etag in parts:
+            if etags.get(number, "").strip('"') != etag.strip('"'):
+                raise InvalidRequest(f"Part {number} is not there, or not with this ETag. Send it again.", part=number)
+        if not there:
+            raise InvalidRequest("No part was sent yet.")
+        with _translated_errors():
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._upload_object(name),
+                UploadId=upload_id,
+                MultipartUpload={"Parts": [{"PartNumber": number, "ETag": etag} for number, etag, _ in there]},
+            )
+
+    def verify(self, key: str, sha256: str | None, size: int | None) -> Staged:
+        name, _ = _split(key)
+        with _translated_errors():
+            try:
+                found = self._client.get_object(Bucket=self._bucket, Key=self._upload_object(name))
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    raise _no_upload() from error
+                raise
+            digest = BlobHash(found["ContentLength"])
+            for piece in found["Body"].iter_chunks(CHUNK_BYTES):
+                digest.update(piece)
+        digest.check(sha256, size)
+        return Staged(key, digest.sha256, digest.count, digest.git_sha1)
+
+    def stage(self, stream: ByteStream, sha256: str | None, size: int | None, limit: int) -> Staged:
+        key = self.begin(size or 0)
+        try:
+            digest = self._send(key, stream, size, limit if size is None else min(size + 1, limit))
+            digest.check(sha256, size)
+            self.join(key, ())
+        except BaseException:
+            self.drop(key)
+            raise
+        return Staged(key, digest.sha256, digest.count, digest.git_sha1)
+
+    def _send(self, key: str, stream: ByteStream, size: int | None, limit: int) -> BlobHash:
+        """Send a stream as parts; S3 checks each by the checksum that the client library adds."""
+        name, upload_id = _split(key)
+        digest = BlobHash(size)
+        for number, part in enumerate(_grouped(chunks(stream, limit), part_size_for(size or limit)), start=1):
+            digest.update(part)
+            with _translated_errors():
+                self._client.upload_part(
+                    Bucket=self._bucket,
+                    Key=self._upload_object(name),
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    Body=part,
+                )
+        return digest
+
+    def keep(self, staged: Staged) -> None:
+        name, _ = _split(staged.key)
+        source = self._upload_object(name)
+        if self._object_size(source) is None:
+            if self.size(staged.sha256) is None:
+                raise Unavailable("The uploaded bytes are gone from the store. Send the file again.")
+            return
+        with _translated_errors():
+            # A managed copy: above 5 GB, S3 copies in parts.
+            self._client.copy({"Bucket": self._bucket, "Key": source}, self._bucket, self._blob_object(staged.sha256))
+
+    def drop(self, key: str) -> None:
+        try:
+            name, upload_id = _split(key)
+        except UploadNotFound:
+            return
+        bucket, source = self._bucket, self._upload_object(name)
+        with _translated_errors():
+            try:
+                self._client.abort_multipart_upload(Bucket=bucket, Key=source, UploadId=upload_id)
+            except ClientError as error:
+                if _code(error) not in _ABSENT:
+                    raise
+            self._client.delete_object(Bucket=bucket, Key=source)
+
+    def size(self, sha256: str) -> int | None:
+        return self._object_size(self._blob_object(sha256))
+
+    def _object_size(self, name: str) -> int | None:
+        with _translated_errors():
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=name)["ContentLength"]
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+
+    def read(self, sha256: str, offset: int, size: int) -> bytes:
+        return b"".join(self.stream(sha256, offset, offset + size))
+
+    def stream(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+        if start >= stop:
+            return
+        with _translated_errors():
+            try:
+                found = self._client.get_object(
+                    Bucket=self._bucket, Key=self._blob_object(sha256), Range=f"bytes={start}-{stop - 1}"
+                )
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    raise FileNotFound(f"The blob {sha256[:12]}… is not in the store. Run: lorahub fsck") from error
+                if _code(error) == "InvalidRange":  # it begins behind the end: there is nothing there
+                    return
+                raise
+            yield from found["Body"].iter_chunks(CHUNK_BYTES)
+
+    def signed_url(self, sha256: str, filename: str) -> str | None:
+        plain = re.sub(r"[^\w.-]", "_", filename)
+        return self._signer.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self._bucket,
+                "Key": self._blob_object(sha256),
+                "ResponseContentDisposition": f'attachment; filename="{plain}"',
+                "ResponseContentType": "application/octet-stream",
+            },
+            ExpiresIn=DOWNLOAD_URL_SECONDS,
+        )
+
+    def path(self, sha256: str) -> str | None:
+        return None
+
+    def delete(self, sha256: str) -> None:
+        with _translated_errors():
+            self._client.delete_object(Bucket=self._bucket, Key=self._blob_object(sha256))
+
+    def blobs(self) -> Iterator[StoredBlob]:
+        for item in self._list_objects(f"{self._prefix}blobs/"):
+            name = item["Key"].rpartition("/")[2]
+            if _SHA256.match(name):
+                yield StoredBlob(name, item["Size"], item["LastModified"])
+
+    def stale_uploads(self, older_than: datetime) -> Iterator[str]:
+        prefix = f"{self._prefix}uploads/"
+        for item in self._list_objects(prefix):
+            if item["LastModified"] < older_than:
+                yield f"{item['Key'].rpartition('/')[2]}:-"
+        with _translated_errors():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    if upload["Initiated"] < older_than:
+                        yield f"{upload['Key'].rpartition('/')[2]}:{upload['UploadId']}"
+
+    def check(self) -> None:
+        with _translated_errors():
+            self._client.head_bucket(Bucket=self._bucket)
+
+    def _list_objects(self, prefix: str) -> Iterator[Any]:
+        with _translated_errors():
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                yield from page.get("Contents", [])
+
+    def _list_parts(self, key: str) -> list[tuple[int, str, int]]:
+        """Return (number, etag, size) of the parts that arrived.  Raises UploadNotFound."""
+        name, upload_id = _split(key)
+        with _translated_errors():
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self._bucket, Key=self._upload_object(name), UploadId=upload_id
+            )
+            try:
+                return [(p["PartNumber"], p["ETag"], p["Size"]) for page in pages for p in page.get("Parts", [])]
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    raise _no_upload() from error
+                raise
+
+    def _upload_object(self, name: str) -> str:
+        return f"{self._prefix}uploads/{name}"
+
+    def _blob_object(self, sha256: str) -> str:
+        if not _SHA256.match(sha256):
+            raise FileNotFound("No blob has this name.")
+        return f"{self._prefix}blobs/{sha256[:2]}/{sha256}"
+
+
+def part_size_for(size: int) -> int:
+    """Return the size of an upload's parts: 16 MiB, or more where that would make too many."""
+    mebibyte = 1024 * 1024
+    return max(MIN_PART_BYTES, -(-size // MAX_PARTS // mebibyte) * mebibyte)
+
+
+def _connect(endpoint: str | None, region: str | None) -> S3Client:
+    # Three attempts, then a clear error: a caller that waits for a dead store holds a worker's thread.
+    config = Config(
+        signature_version="s3v4",
+        retries={"max_attempts": 3, "mode": "standard"},
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=64,
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    return boto3.client("s3", endpoint_url=endpoint, region_name=region or "us-east-1", config=config)
+
+
+def _grouped(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Join pieces into parts of exactly `size` bytes, the last one shorter.  At least one part, if an empty one."""
+    buffer = bytearray()
+    sent = False
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= size:
+            yield bytes(buffer[:size])
+            del buffer[:size]
+            sent = True
+    if buffer or not sent:
+        yield bytes(buffer)
+
+
+def _split(key: str) -> tuple[str, str]:
+    found = _KEY.match(key)
+    if found is None:
+        raise _no_upload()
+    return found[1], found[2]
+
+
+def _no_upload() -> UploadNotFound:
+    return UploadNotFound("There is no such upload: it was finished, or it expired. Start a new one.")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = _code(error)
+        if code in _FULL:
+            raise StorageFull(
+                "The object store is full: nothing was stored. Free some space, then try again."
+            ) from error
+        raise Unavailable(f"The object store refused ({code}): nothing was stored. Try again; see the log.") from error
+    except (BotoCoreError, OSError) as error:
+        reason = type(error).__name__
+        raise Unavailable(f"The object store does not answer ({reason}). Try again in a moment.") from error
