@@ -175,9 +175,11 @@ def _show_usage_error(error: click.ClickException) -> int:
 
 
 def _show_error(message: str) -> None:
-    from .output import paint_error
+    """Print `error: …` on one line; findings that come as lines of their own stay so."""
+    from .output import cell, paint_error
 
-    click.echo(paint_error(" ".join(message.split())), err=True)
+    first, *findings = [cell(line) for line in message.splitlines() if line.strip()] or ["unknown"]
+    click.echo("\n".join([paint_error(first), *(f"  {line}" for line in findings)]), err=True)
 
 
 def _leave(code: int) -> None:

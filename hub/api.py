@@ -112,7 +112,7 @@ def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer:
     report = check_prepared(prepared, spec)
     for finding in report.findings:
         if finding.level == "warning":
-            observer.warn(f"{finding.what} {finding.next_step}".strip())
+            observer.warn(finding.line())
     report.raise_if_bad()
     return prepared
 

@@ -1,13 +1,72 @@
-"""A real server for the command line's tests, one for all of them, and a folder of its own for every test."""
+"""A real server for the command line's tests, one for all of them, and a machine of its own for every test."""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from hub import cli
+from hub.base_spec import BaseSpec
 from tests.support.server import RunningServer, clean_env, running_server
+
+TINY_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 64,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+}
+"""The llama that `write_adapter` makes adapters for."""
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Machine:
+    """One user's machine: environment, cache and config of its own.  `run` is the command line, in this process."""
+
+    folder: Path
+    env: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch
+    results: list[Result] = field(default_factory=list)
+
+    def run(self, *arguments: str, **env: str) -> Result:
+        out, err = io.StringIO(), io.StringIO()
+        with self.monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("LORAHUB_")]:
+                patch.delenv(name)
+            for name, value in (self.env | env).items():
+                patch.setenv(name, value)
+            with redirect_stdout(out), redirect_stderr(err):
+                code = cli.run(list(arguments))
+        self.results.append(Result(code, out.getvalue(), err.getvalue()))
+        return self.results[-1]
+
+    def ok(self, *arguments: str, **env: str) -> str:
+        """Run a command that must succeed; return its stdout."""
+        result = self.run(*arguments, **env)
+        assert result.code == 0, f"lorahub {' '.join(arguments)} exited {result.code}\n{result.out}{result.err}"
+        return result.out
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.env["LORAHUB_CACHE"])
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +76,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine that knows no registry."""
-    return clean_env(tmp_path) | {"LORAHUB_ENDPOINT": "http://127.0.0.1:9"}
+def machine(tmp_path: Path, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine that knows the server and its admin's token."""
+    env = clean_env(tmp_path) | {"LORAHUB_ENDPOINT": server.url, "LORAHUB_TOKEN": server.token}
+    return Machine(tmp_path, env, monkeypatch)
+
+
+@pytest.fixture
+def lonely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine that reaches no registry."""
+    return Machine(tmp_path, clean_env(tmp_path) | {"LORAHUB_ENDPOINT": "http://127.0.0.1:9"}, monkeypatch)
+
+
+def write_base(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """Write a tiny llama's config.json and random float32 weights, shapes as transformers has them."""
+    import json
+
+    import numpy
+    from safetensors.numpy import save_file
+
+    config = TINY_LLAMA | changes
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    numbers = numpy.random.default_rng(seed)
+    shapes = {name: tensor.shape for name, tensor in BaseSpec.from_config(config).tensors.items()}
+    weights = {name: numbers.standard_normal(shape, dtype=numpy.float32) for name, shape in shapes.items()}
+    save_file(weights, str(folder / "model.safetensors"), {"format": "pt"})
+    return folder

@@ -10,7 +10,14 @@ import pytest
 
 from hub.cli import COMMANDS, EPILOG, LazyGroup, load_command, lorahub
 from hub.errors import error_classes
-from tests.support.server import run_cli
+from tests.support.server import clean_env, run_cli
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """The environment of a machine that reaches no registry."""
+    return clean_env(tmp_path) | {"LORAHUB_ENDPOINT": "http://127.0.0.1:9"}
+
 
 HEAVY = {
     *("torch", "transformers", "bitsandbytes", "peft", "numpy", "flask", "sqlalchemy", "alembic", "gunicorn"),
@@ -82,58 +89,58 @@ def test_every_exit_code_is_documented():
         (["login", "not-a-url"], "registry's address"),
     ],
 )
-def test_wrong_use_is_one_line_with_exit_2(arguments, said, alone):
-    done = run_cli(*arguments, env=alone)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_wrong_use_is_one_line_with_exit_2(arguments, said, lonely):
+    done = lonely.run(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["pull", "task/qa@v1"], ["list"], ["search", "x"], ["show", "task/qa"], ["whoami"], ["alias", "task/qa"]],
 )
-def test_without_a_server_exit_8_and_the_next_step(arguments, alone):
-    done = run_cli(*arguments, env=alone)
-    assert done.returncode == 8
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: No registry answers at http://127.0.0.1:9")
-    assert "lorahub serve" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_without_a_server_exit_8_and_the_next_step(arguments, lonely):
+    done = lonely.run(*arguments)
+    assert done.code == 8
+    assert done.out == ""
+    assert done.err.startswith("error: No registry answers at http://127.0.0.1:9")
+    assert "lorahub serve" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
-def test_an_error_is_json_on_stdout_when_json_was_asked_for(alone):
-    done = run_cli("list", "--json", env=alone)
-    assert json.loads(done.stdout)["error"]["code"] == "network"
-    assert done.stderr.startswith("error: ")
+def test_an_error_is_json_on_stdout_when_json_was_asked_for(lonely):
+    done = lonely.run("list", "--json")
+    assert json.loads(done.out)["error"]["code"] == "network"
+    assert done.err.startswith("error: ")
 
 
-def test_offline_without_a_cached_version_is_exit_8_with_the_next_step(alone):
-    done = run_cli("pull", "task/qa@v1", env=alone | {"LORAHUB_OFFLINE": "1"})
-    assert done.returncode == 8
-    assert "lorahub pull task/qa@v1" in done.stderr
+def test_offline_without_a_cached_version_is_exit_8_with_the_next_step(lonely):
+    done = lonely.run("pull", "task/qa@v1", LORAHUB_OFFLINE="1")
+    assert done.code == 8
+    assert "lorahub pull task/qa@v1" in done.err
 
 
-def test_a_broken_config_file_is_named(alone, tmp_path):
+def test_a_broken_config_file_is_named(lonely, tmp_path):
     path = tmp_path / "config" / "config.json"
     path.parent.mkdir()
     path.write_text("{broken")
-    done = run_cli("list", env=alone)
-    assert done.returncode == 2
-    assert str(path) in done.stderr
+    done = lonely.run("list")
+    assert done.code == 2
+    assert str(path) in done.err
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_refused(alone):
-    done = run_cli("list", env=alone | {"LORAHUB_OFFLINE": "maybe"})
-    assert done.returncode == 2
-    assert "LORAHUB_OFFLINE" in done.stderr
+def test_a_switch_that_is_neither_on_nor_off_is_refused(lonely):
+    done = lonely.run("list", LORAHUB_OFFLINE="maybe")
+    assert done.code == 2
+    assert "LORAHUB_OFFLINE" in done.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_call_back_the_command(shell, alone):
-    script = run_cli("completion", shell, env=alone).stdout
+def test_completion_scripts_call_back_the_command(shell, lonely):
+    script = lonely.ok("completion", shell)
     assert "_LORAHUB_COMPLETE" in script
     assert "lorahub" in script
 
@@ -157,24 +164,24 @@ def test_a_fault_of_ours_shows_no_traceback(monkeypatch, capsys):
     assert "Traceback" not in captured.err
 
 
-def test_doctor_says_what_to_do_about_what_it_finds(alone):
-    done = run_cli("doctor", env=alone)
-    assert done.returncode == 1
-    lines = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")}
+def test_doctor_says_what_to_do_about_what_it_finds(lonely):
+    done = lonely.run("doctor")
+    assert done.code == 1
+    lines = {line.split()[1]: line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")}
     assert lines["python"] == "ok"
     assert lines["registry"] == "error"
     assert lines["cache"] == "ok"
-    assert "-> lorahub serve" in done.stdout
-    found = json.loads(run_cli("doctor", "--json", env=alone).stdout)
+    assert "-> lorahub serve" in done.out
+    found = json.loads(lonely.run("doctor", "--json").out)
     assert {item["name"]: item["level"] for item in found} == lines
 
 
-def test_doctor_sees_a_config_that_others_can_read(alone, tmp_path):
+def test_doctor_sees_a_config_that_others_can_read(lonely, tmp_path):
     path = tmp_path / "config" / "config.json"
     path.parent.mkdir()
     path.write_text("{}")
     path.chmod(0o644)
-    assert f"chmod 600 {path}" in run_cli("doctor", env=alone).stdout
+    assert f"chmod 600 {path}" in lonely.run("doctor").out
 
 
 def test_text_of_a_registry_can_not_drive_a_terminal():

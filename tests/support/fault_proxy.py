@@ -5,6 +5,7 @@
         …  # talk to http://127.0.0.1:{proxy.port}
 
 Connection number n suffers the n-th fault of the script; later ones pass unharmed, or suffer `always`.
+`flips_left` bounds how many bits are flipped in all.
 Offsets count the bytes of one direction of one connection, HTTP headers included.
 """
 
@@ -43,6 +44,7 @@ class FaultProxy:
         self.port = 0
         self.script: list[Fault] = []
         self.always: Fault | None = None
+        self.flips_left = 1_000_000
         self.connections = 0
         self.bytes_toward = {"client": 0, "server": 0}
         self._loop = asyncio.new_event_loop()
@@ -119,10 +121,10 @@ class FaultProxy:
             if mine.bytes_per_second:
                 await asyncio.sleep(len(data) / mine.bytes_per_second)
 
-    @staticmethod
-    def _harm(fault: Fault, passed: int, data: bytes) -> tuple[bytes, str]:
+    def _harm(self, fault: Fault, passed: int, data: bytes) -> tuple[bytes, str]:
         flip = fault.flip_at
-        if flip is not None and passed <= flip < passed + len(data):
+        if flip is not None and passed <= flip < passed + len(data) and self.flips_left > 0:
+            self.flips_left -= 1
             data = data[: flip - passed] + bytes([data[flip - passed] ^ 1]) + data[flip - passed + 1 :]
         for name, at in (("cut", fault.cut_at), ("reset", fault.reset_at), ("stall", fault.stall_at)):
             if at is not None and passed + len(data) >= at:
