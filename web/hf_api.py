@@ -19,14 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 
 from hub.errors import HubError
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from . import hf_errors, hf_files, hf_info, hf_manage, hf_upload, xet
+from . import hf_commit, hf_errors, hf_files, hf_info, hf_manage, hf_upload, xet, xet_shard, xet_xorb
+from .identity import settings
 
 View = Callable[..., Any]
 MODEL = "/api/models/<namespace>/<name>"
@@ -86,17 +87,33 @@ MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
 )
 
 
-def install(app: Flask, registry: Registry, settings: ServerSettings) -> Blueprint:
+# Routes that read their body in parts; the application's own limit is for bodies that are read whole.
+BODY_LIMITS: dict[str, Callable[[ServerSettings], int]] = {
+    "hf.commit": lambda _: hf_commit.MAX_BODY_BYTES,
+    "hf.lfs_put": lambda settings: settings.max_upload_bytes,
+    "hf.put_xorb": lambda _: 2 * xet_xorb.MAX_XORB_BYTES,
+    "hf.put_shard": lambda _: xet_shard.MAX_SHARD_BYTES,
+}
+
+
+def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> tuple[Blueprint, ...]:
     """Let `app` speak the Hugging Face wire; return the blueprint, which reads no cookie."""
     blueprint = make_blueprint()
     app.register_blueprint(blueprint)
-    return blueprint
+    return (blueprint,)
 
 
 def make_blueprint() -> Blueprint:
     hf = Blueprint("hf", __name__)
+    hf.before_request(_set_body_limit)
     for method, rule, view in (*READ_ROUTES, *WRITE_ROUTES, *XET_ROUTES, *MISSING_ROUTES):
         hf.add_url_rule(rule, view.__name__, view, methods=[method])
     for kind in (HubError, HTTPException, Exception):
         hf.register_error_handler(kind, hf_errors.answer)
     return hf
+
+
+def _set_body_limit() -> None:
+    limit = BODY_LIMITS.get(request.endpoint or "")
+    if limit is not None:
+        request.max_content_length = limit(settings())

@@ -16,7 +16,7 @@ from hub.registry.access import Actor
 from hub.registry.values import Commit, StoredFile, Tree
 
 from .files import send_stored
-from .hf_names import MAIN, WireFile, plain_revision, repo_name, tree_at
+from .hf_names import MAIN, WireFile, plain_revision, repo_name, tree_at, wire_time
 from .hf_warnings import warn_of
 from .identity import current_actor, registry
 
@@ -108,7 +108,7 @@ def _folder_id(path: str) -> str:
 
 
 def _last_commit(commit: Commit) -> dict[str, Any]:
-    return {"id": commit.id, "title": commit.title, "date": commit.created_at.isoformat()}
+    return {"id": commit.id, "title": commit.title, "date": wire_time(commit.created_at)}
 
 
 def _flag(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,7 @@ from hub.registry.values import Adapter, Commit, Page, Query, Sort, Tree
 
 from .front_matter import FrontMatter, split_front_matter
 from .hf_files import siblings
-from .hf_names import MAIN, repo_name, tree_at
+from .hf_names import MAIN, repo_name, tree_at, wire_time
 from .hf_warnings import warn_of
 from .identity import current_actor, registry
 
@@ -117,7 +116,7 @@ def whoami() -> Response:
             "isPro": False,
             "orgs": [{"type": "org", "id": org, "name": org, "fullname": org, "roleInOrg": role_in_org(role)}
                      for org, role in roles.items()],
-            "auth": {"type": "access_token", "accessToken": token, "expiresAt": _iso(actor.expires_at)},
+            "auth": {"type": "access_token", "accessToken": token, "expiresAt": wire_time(actor.expires_at)},
         }
     )  # fmt: skip
 
@@ -222,8 +221,8 @@ def _summary(adapter: Adapter) -> dict[str, Any]:
         "tags": _tags(adapter),
         "pipeline_tag": adapter.task,
         "library_name": "peft",
-        "createdAt": _iso(adapter.created_at),
-        "lastModified": _iso(adapter.updated_at),
+        "createdAt": wire_time(adapter.created_at),
+        "lastModified": wire_time(adapter.updated_at),
     }
 
 
@@ -242,7 +241,7 @@ def _repository(adapter: Adapter) -> dict[str, Any]:
         "visibility": "private" if adapter.private else "public",
         "private": adapter.private,
         "storage": adapter.size_bytes or 0,
-        "updatedAt": _iso(adapter.updated_at),
+        "updatedAt": wire_time(adapter.updated_at),
     }
 
 
@@ -266,7 +265,7 @@ def _commit_json(commit: Commit) -> dict[str, Any]:
         "title": commit.title,
         "message": message,
         "authors": [author],
-        "date": _iso(commit.created_at),
+        "date": wire_time(commit.created_at),
         "formatted": {"title": commit.title, "message": message},
     }
 
@@ -274,11 +273,6 @@ def _commit_json(commit: Commit) -> dict[str, Any]:
 def _number(name: str, default: int) -> int:
     value = request.args.get(name, type=int)
     return value if value is not None and value > 0 else default
-
-
-def _iso(moment: datetime | None) -> str | None:
-    """Write a time as the Hub does: UTC, milliseconds, `Z`."""
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def missing(name: str = "", **_: Any) -> Response:

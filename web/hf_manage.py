@@ -6,7 +6,15 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from hub.errors import AliasNotFound, Conflict, Forbidden, InvalidRequest, NotFound, PreconditionFailed, Unauthenticated
+from hub.errors import (
+    AliasNotFound,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    PreconditionFailed,
+    Unauthenticated,
+    VersionNotFound,
+)
 from hub.refs import AdapterName, parse_alias
 from hub.registry.access import Actor
 
@@ -95,9 +103,7 @@ def create_branch(namespace: str, name: str, branch: str) -> Response:
     wanted = plain_revision(branch)
     try:
         tree_at(_signed_in(), repo, wanted)
-    except NotFound as error:
-        if not isinstance(error, AliasNotFound) and error.code != "version_not_found":
-            raise
+    except (VersionNotFound, AliasNotFound) as error:
         raise InvalidRequest(
             f"{repo} keeps one branch, main: versions follow each other, and tags name them. Upload without a "
             f"revision, then: hf repos tag create {repo} {wanted}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
 from hub.errors import AdapterNotFound, InvalidRef, VersionNotFound
 from hub.refs import AdapterName
@@ -56,6 +57,11 @@ def plain_revision(revision: str) -> str:
         if revision.startswith(prefix):
             return revision.removeprefix(prefix)
     return revision
+
+
+def wire_time(moment: datetime | None) -> str | None:
+    """Write a time as the Hub does: UTC, milliseconds, `Z`."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def is_lfs(path: str, size: int) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from flask import Response, jsonify, request, url_for
 
 from hub.errors import (
+    AliasNotFound,
     Forbidden,
     InvalidRequest,
     PreconditionFailed,
@@ -33,7 +34,7 @@ from .gitignore import IgnoreRules
 from .hf_commit import Delete, Header, Operation, PutBlob, PutBytes, apply, as_stream, read_operations
 from .hf_errors import warn
 from .hf_names import MAIN, WireFile, is_lfs, plain_revision, repo_name, tree_at
-from .identity import current_actor, registry
+from .identity import current_actor, registry, settings
 
 LFS_ADDRESS_SECONDS = 24 * 3600
 _MAX_FILES = 1_000
@@ -129,7 +130,7 @@ def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
 def _refuse_branch(actor: Actor, repo: AdapterName, revision: str) -> None:
     try:
         tree_at(actor, repo, revision)
-    except VersionNotFound:
+    except (VersionNotFound, AliasNotFound):
         raise InvalidRequest(
             f"{repo} keeps one branch, main; it has no {revision!r}. Upload without a revision: the server numbers "
             f"the version. Then name it: hf repos tag create {repo} {revision}"
@@ -184,7 +185,8 @@ def _lfs_object(item: Any) -> tuple[str, int]:
 
 def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:
     """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
-    upload = registry().start_upload(actor, repo, oid, size) if may_split else None
+    direct = may_split and settings().store.startswith("s3:")
+    upload = registry().start_upload(actor, repo, oid, size) if direct else None
     if upload is not None and upload.mode == "parts":
         ticket = hf_signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}

@@ -338,7 +338,7 @@ def whoami(world: World) -> None:
 
 @command("hf repo create")
 def create_by_command(world: World) -> None:
-    group = "repos" if "repos" in world.hf("--help") else "repo"
+    group = "repos" if "No such command" in world.hf("repo", "--help", expect=None) else "repo"
     repo = world.name("created")
     assert repo in world.hf(group, "create", repo)
     assert world.api.repo_exists(repo)
@@ -559,8 +559,12 @@ def git_style(world: World) -> None:
 
 @command("ModelCard.push_to_hub, metadata_update")
 def cards(world: World) -> None:
+    import inspect
+
     from huggingface_hub import ModelCard, metadata_update
 
+    if "https://huggingface.co/api" in inspect.getsource(ModelCard.validate):
+        raise NotInThisVersion  # the check of a card goes to huggingface.co, whatever HF_ENDPOINT says
     repo = world.upload("card")
     card = ModelCard("---\nlicense: mit\ntags: [peft, poems]\nbase_model: tests/tiny-llama\n---\n# Poems\n")
     card.push_to_hub(repo)
@@ -568,7 +572,7 @@ def cards(world: World) -> None:
     metadata_update(repo, {"license": "apache-2.0"}, overwrite=True)
     assert world.api.model_info(repo).card_data["license"] == "apache-2.0"
     assert repo in {model.id for model in world.api.list_models(filter="poems")}
-    with raises(ValueError, "Invalid metadata"):
+    with raises(ValueError, "anchors or aliases"):
         ModelCard("---\na: &a [1]\nb: *a\n---\n# Bomb\n").validate()
 
 

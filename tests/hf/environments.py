@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2] / ".venvs"
 OWN = version("huggingface_hub")
 OTHERS = ("0.36.0", "1.0.1", "1.13.0")
-# typer dropped click, which the command of these releases imports.
-_BESIDES = {"1.0.1": ("click",)}
+# typer dropped click, which the command of these releases imports without asking for it.
+_BESIDES = {"1.0.1": ("click",), "1.13.0": ("click",)}
 
 
 def all_versions() -> tuple[str, ...]:
@@ -31,8 +31,9 @@ def is_ready(client: str) -> bool:
     python = python_of(client)
     if client == OWN or not python.exists():
         return python.exists()
+    imports = "".join(f", {package}" for package in _BESIDES.get(client, ()))
     asked = subprocess.run(
-        [str(python), "-c", "import huggingface_hub, hf_xet; print(huggingface_hub.__version__)"],
+        [str(python), "-c", f"import huggingface_hub, hf_xet{imports}; print(huggingface_hub.__version__)"],
         capture_output=True,
         text=True,
         check=False,
