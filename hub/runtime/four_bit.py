@@ -15,6 +15,7 @@ import copy
 import ctypes
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -72,6 +73,24 @@ def quantize_like(weight: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
     return codes, new_state
 
 
+@dataclass(frozen=True)
+class FourBitWeight:
+    """Codes and statistics of a 4-bit weight that is no module's parameter."""
+
+    codes: torch.Tensor
+    state: Any
+
+
+def dense_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return `x @ weight.T + bias` in x's dtype; a narrower weight is widened in this thread's buffer."""
+    if bias is not None and bias.dtype != x.dtype:
+        bias = bias.to(x.dtype)
+    if weight.dtype != x.dtype:
+        reuse = x.dtype == torch.float32 and x.is_cpu and not (x.requires_grad and torch.is_grad_enabled())
+        weight = _scratch(*weight.shape)[0].copy_(weight) if reuse else weight.to(x.dtype)
+    return functional.linear(x, weight, bias)
+
+
 def product(
     x: torch.Tensor, weight: torch.Tensor, state: Any, bias: torch.Tensor | None, compute_dtype: torch.dtype | None
 ) -> torch.Tensor:
@@ -122,7 +141,7 @@ def _scales(kernels: _Kernels, state: Any) -> torch.Tensor:
     if not state.nested:
         return absmax
     count = absmax.numel()
-    scales, address = _scratch(1, count)
+    scales, address = _scratch(0, count)
     second = state.state2
     kernels.blocks(
         second.code.data_ptr(), absmax.data_ptr(), second.absmax.data_ptr(), address, second.blocksize, count
@@ -142,14 +161,14 @@ _SCRATCH = _Scratch()
 
 
 def _scratch(rows: int, columns: int) -> tuple[torch.Tensor, int]:
-    """Return a float32 buffer of that shape, and its address.  One row is a vector of scales."""
+    """Return a float32 buffer of that shape, and its address.  No rows: a vector of scales."""
     found = _SCRATCH.views.get((rows, columns))
     if found is not None:
         return found
-    is_vector, needed = rows == 1, rows * columns
+    is_vector, needed = rows == 0, max(rows, 1) * columns
     buffer = _SCRATCH.buffers.get(is_vector)
     if buffer is None or buffer.numel() < needed:
-        kept = {shape: view for shape, view in _SCRATCH.views.items() if (shape[0] == 1) != is_vector}
+        kept = {shape: view for shape, view in _SCRATCH.views.items() if (shape[0] == 0) != is_vector}
         _SCRATCH.views = kept
         buffer = _SCRATCH.buffers[is_vector] = torch.empty(needed, dtype=torch.float32)
     view = buffer[:needed] if is_vector else buffer[:needed].view(rows, columns)

@@ -20,6 +20,7 @@ from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
 from hub.runtime.memory_spec import spec_of
 from hub.runtime.model import Model
+from hub.runtime.origin import Origin
 from hub.runtime.selection import Selection
 from hub.runtime.slots import Slots
 from hub.settings import ClientSettings
@@ -55,12 +56,14 @@ def load(
     _check_arguments(refs, quantize, slots)
     settings = _settings(registry)
     if isinstance(base, nn.Module):
-        model = _make_model(base, settings, BaseCheck(spec_of(base), strict), slots)
+        origin = Origin.of_model(base)
+        model = _make_model(base, settings, BaseCheck(spec_of(base), strict), slots, origin)
     else:
         from hub.runtime.base import load_base
 
         spec = _check_versions(base, refs, settings, strict)
-        model = _make_model(load_base(base, quantize, device, settings.cache), settings, BaseCheck(spec, strict), slots)
+        loaded = load_base(base, quantize, device, settings.cache)
+        model = _make_model(loaded, settings, BaseCheck(spec, strict), slots, Origin(str(base)))
     for ref in refs:
         model.add(ref)
     if refs:
@@ -95,13 +98,13 @@ def _check_versions(
     return spec
 
 
-def _make_model(base: nn.Module, settings: ClientSettings, check: BaseCheck, slots: int) -> Model:
+def _make_model(base: nn.Module, settings: ClientSettings, check: BaseCheck, slots: int, origin: Origin) -> Model:
     selection = Selection()
     attachment = Attachment(base, selection)
     four_bit.keep_weights_unpacked(attachment.modules.values())
     library = Library(Slots(slots), attachment, _placement(base, attachment), settings, check)
     base.eval()
-    return Model(base, library, attachment, selection)
+    return Model(base, library, attachment, selection, origin)
 
 
 def _placement(base: nn.Module, attachment: Attachment) -> Placement:

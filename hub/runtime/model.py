@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from hub.errors import InvalidRequest
+from hub.errors import Conflict, InvalidRequest
 from hub.refs import AdapterRef
+from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
 from hub.runtime.combine import combine
 from hub.runtime.library import Library
+from hub.runtime.merge import MergeReport
 from hub.runtime.mixed import mix
+from hub.runtime.origin import Origin
+from hub.runtime.original import OriginalWeights
+from hub.runtime.probe import compare, probe_tokens
+from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
 
 Ref = str | os.PathLike[str] | AdapterRef
@@ -37,9 +44,12 @@ class Model:
     `generate(adapters=…)` are for the calling one.
     """
 
-    def __init__(self, base: nn.Module, library: Library, attachment: Attachment, selection: Selection) -> None:
+    def __init__(
+        self, base: nn.Module, library: Library, attachment: Attachment, selection: Selection, origin: Origin
+    ) -> None:
         self.base = base
-        self._library, self._attachment, self._selection = library, attachment, selection
+        self._library, self._attachment, self._selection, self._origin = library, attachment, selection, origin
+        self._before_merge: Choice | None = None
 
     # --- what is loaded and what is active
 
@@ -92,6 +102,71 @@ class Model:
         with self._choice_of([adapter], rank, add=False):
             yield self
 
+    # --- merging
+
+    def merge(self, mode: str = "dequant") -> MergeReport:
+        """Merge the active adapter into weights of its own, so that it costs nothing any more; say what that changed.
+
+        mode: "dequant" (dense bfloat16: the same function), "from-base" (4-bit again, from the original weights, which
+            are read layer by layer), or "requant" (4-bit again, from the 4-bit weights: loses small updates).
+        The base's weights are kept: `unmerge` is exact.
+        Raises Conflict if something is merged already or nothing is active, Incompatible if `requant` would keep less
+        than 0.9 of the adapter, InvalidRequest for a mode that this base doesn't have.
+        """
+        if self._before_merge is not None:
+            raise Conflict(f"{_label(self.active)} is merged already. model.unmerge() first.")
+        before = self._selection.shared
+        if not before.updates:
+            raise Conflict("No adapter is active, so there is nothing to merge. model.use(ref) first.")
+        modules, names = self._attachment.modules, self._attachment.names
+        merging.check_mode(mode, modules)
+        read = OriginalWeights(self._origin.folder, dict(modules)) if mode == "from-base" else None
+        with torch.no_grad():
+            merged, agreement = merging.merge(before, mode, modules, names, read)
+            self._attachment.adapt(names[index] for index in merged.updates)
+            report = self._report(mode, before, merged, agreement)
+        self._before_merge, self._selection.shared = before, merged
+        return report
+
+    def unmerge(self) -> None:
+        """Go back to base and adapter, exactly as they were.  Raises Conflict if nothing is merged."""
+        if self._before_merge is None:
+            raise Conflict("Nothing is merged.")
+        self._selection.shared, self._before_merge = self._before_merge, None
+
+    def save_merged(self, path: str | os.PathLike[str]) -> Path:
+        """Write the merged model to a new folder, which `AutoModelForCausalLM.from_pretrained` opens.
+
+        Dense after "dequant", 4-bit after the other modes.  Raises Conflict if nothing is merged.
+        """
+        if self._before_merge is None:
+            raise Conflict('Nothing is merged. model.merge("dequant") first.')
+        choice = self._selection.shared
+        modules, names = self._attachment.modules, self._attachment.names
+        folder = Path(path).expanduser().absolute()
+        with torch.no_grad():
+            return save_merged(self.base, choice, modules, names, folder, self._origin.find_tokenizer())
+
+    def _report(self, mode: str, before: Choice, merged: Choice, agreement: merging.Agreement) -> MergeReport:
+        tokens = probe_tokens(self.base.config.vocab_size, self._origin.find_tokenizer(), self._library.placement.device)
+
+        def logits(choice: Choice) -> torch.Tensor:
+            with self._selection.override(choice):
+                return self.base(input_ids=tokens, use_cache=False).logits
+
+        divergence, same = compare(lambda: logits(before), lambda: logits(merged))
+        return MergeReport(
+            mode=mode,
+            adapter=_label(before.label),
+            modules=agreement.modules,
+            retention=agreement.retention,
+            residual=agreement.residual,
+            worst=agreement.worst,
+            logit_kl=divergence,
+            top1_agreement=same,
+            probe_tokens=tokens.numel(),
+        )
+
     # --- running
 
     def generate(self, *args: Any, adapters: Use | Sequence[Use] = None, **kwargs: Any) -> Any:
@@ -109,6 +184,11 @@ class Model:
             return self.base(*args, **kwargs)
 
     forward = __call__
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base's tokenizer.  Raises BaseNotFound if it has none."""
+        return self._origin.tokenizer
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "base":
@@ -172,7 +252,15 @@ class Model:
         raise InvalidRequest(f"{adapter!r} is no adapter: give a ref, a folder, None, or {{ref: weight}}.")
 
     def _refuse_while_merged(self, what: str) -> None:
-        pass
+        if self._before_merge is not None:
+            raise Conflict(f"{_label(self.active)} is merged, so this model can't {what}. model.unmerge() first.")
+
+
+def _label(active: str | Mapping[str, float] | None) -> str:
+    """Return an adapter, or a weighted sum of them, as a text."""
+    if isinstance(active, Mapping):
+        return " + ".join(f"{weight:g}*{ref}" for ref, weight in active.items())
+    return active or "the bare base"
 
 
 def _refs(uses: Iterable[Use]) -> list[Ref]:
