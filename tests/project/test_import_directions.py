@@ -55,7 +55,7 @@ def room_of(module: str) -> str:
     parts = module.split(".")
     if len(parts) > 1 and parts[1] in ALLOWED:
         return parts[1]
-    return "client" if len(parts) > 1 and parts[1].removeprefix("_").split("_")[0] in CLIENT_MODULES else "core"
+    return "client" if len(parts) > 1 and parts[1] in CLIENT_MODULES else "core"
 
 
 def source_files() -> Iterator[tuple[str, Path]]:
