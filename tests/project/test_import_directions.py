@@ -16,15 +16,21 @@ CLIENT_MODULES = {
     "api",
     "bases",
     "cache",
+    "cache_care",
     "checking",
     "client",
+    "client_admin",
     "connection",
     "doctor",
     "multipart",
     "offline",
+    "records",
+    "sources",
     "sync",
     "transfer",
 }
+"""The modules of hub/ that talk to a registry or keep what came from one; the others are core."""
+
 HEAVY = {"torch", "transformers", "bitsandbytes", "peft", "sqlalchemy", "alembic", "flask", "click", "boto3", "numpy"}
 
 ALLOWED = {
