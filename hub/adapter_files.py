@@ -38,6 +38,7 @@ from hub.manifest import (
     check_path,
     check_paths,
 )
+from hub.provenance import MAX_PROVENANCE_BYTES, PROVENANCE_FILE, Provenance
 from hub.safetensors_header import Header, parse_header
 
 __all__ = [
@@ -233,7 +234,7 @@ def build_manifest(
 ) -> Manifest:
     """Return the manifest of a folder, or of files wherever they are, after checking that they may be published.
 
-    base: what is known of the base; what it leaves out, the config says.
+    base: what is known of the base, else what training wrote into `lorahub.json`; what it leaves out, the config says.
     known: entries of files whose hash was verified before: these are not read again.
     Raises InvalidAdapter, InvalidSafetensors or UnsafeFile.
     """
@@ -247,13 +248,18 @@ def build_manifest(
         files=tuple(sorted(entries)),
         config=content.config.raw,
         tensors=content.tensors,
-        base=_base_identity(base, content.config),
+        base=_base_identity(base or _recorded_base(files), content.config),
     )
 
 
 def _size_and_hash(file: Readable, progress: Progress | None) -> tuple[int, str]:
     sha256, size = _hash(file, progress)
     return size, sha256
+
+
+def _recorded_base(files: Mapping[str, Readable]) -> BaseIdentity | None:
+    recorded = files.get(PROVENANCE_FILE)
+    return Provenance.parse(recorded.read(0, MAX_PROVENANCE_BYTES + 1)).base if recorded else None
 
 
 def _base_identity(base: BaseIdentity | None, config: LoraConfig) -> BaseIdentity:

@@ -5,8 +5,8 @@
      "trained_from": ["task/qa@v1"],                               versions that training went on from
      "training": {"steps": 30, …}}                                 how; for people to read
 
-`PEFT` ignores the file and every tool copies it, so the base's fingerprint reaches the registry however the folder
-travels: a push without `--base` takes it from here.
+PEFT ignores the file and every tool copies it, so the base's fingerprint reaches the registry however the folder
+travels: where nobody names the base, a manifest takes its identity from here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hub.strict_json import StrictJsonError, loads
 
 PROVENANCE_FILE = "lorahub.json"
 SCHEMA = 1
+MAX_PROVENANCE_BYTES = 256 * 1024
 
-_MAX_BYTES = 256 * 1024
 _MAX_VALUES = 2_000
 _MAX_TEXT = 65_536
 
@@ -44,12 +44,17 @@ class Provenance:
         path = folder / PROVENANCE_FILE
         if not path.is_file():
             return None
+        with path.open("rb") as file:
+            return cls.parse(file.read(MAX_PROVENANCE_BYTES + 1))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Provenance:
+        """Raises InvalidAdapter, which says what is wrong."""
         try:
-            payload = loads(_read_bounded(path), max_bytes=_MAX_BYTES, max_values=_MAX_VALUES)
-            return cls.from_json(payload)
+            return cls.from_json(loads(data, max_bytes=MAX_PROVENANCE_BYTES, max_values=_MAX_VALUES))
         except (StrictJsonError, InvalidManifest, InvalidRef) as error:
             raise InvalidAdapter(
-                f"{path} is not what training writes: {error}. Remove the file, or train again.", path=str(path)
+                f"{PROVENANCE_FILE} is not what training writes: {error}. Remove the file, or train again."
             ) from error
 
     @classmethod
@@ -76,11 +81,6 @@ class Provenance:
         """Write `lorahub.json` into `folder`."""
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
         (folder / PROVENANCE_FILE).write_text(text + "\n", "utf-8")
-
-
-def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MAX_BYTES + 1)
 
 
 def _parse_base(item: object) -> BaseIdentity:

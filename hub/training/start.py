@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.api import client_settings
+from hub.checking import check_source
 from hub.refs import AdapterRef
 from hub.sources import parse_source
 from hub.sync import fetch, resolve
@@ -26,15 +27,9 @@ def find_start(text: str | os.PathLike[str] | AdapterRef, base: TrainingBase, re
 
     Raises Incompatible, and what `hub.pull` raises.
     """
-    source = parse_source(text)
+    source, settings = parse_source(text), client_settings(registry)
+    check_source(source, base.spec, settings).raise_if_bad()
     if isinstance(source, Path):
-        start = Start(source, None)
-    else:
-        settings = client_settings(registry)
-        info = resolve(source, settings)
-        start = Start(fetch(info, settings), info.ref)
-    from hub.checking import check_folder
-
-    report = check_folder(start.folder, base.spec)
-    report.raise_if_bad()
-    return start
+        return Start(source, None)
+    info = resolve(source, settings)
+    return Start(fetch(info, settings), info.ref)

@@ -22,6 +22,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
+    "initializer_range": 0.2,
 }
 
 
