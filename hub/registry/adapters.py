@@ -79,13 +79,15 @@ def add_first_commit(context: Context, session: Session, actor: Actor, row: Adap
     return commit
 
 
-def update(context: Context, actor: Actor, name: AdapterName, *, private: bool | None) -> Adapter:
+def update(context: Context, actor: Actor, name: AdapterName, *, private: bool | None, gated: bool | None) -> Adapter:
     def work(session: Session) -> Adapter:
         row, _ = find_adapter(session, actor, name, Action.OWN, lock=True)
         with facets.reindexed(session, row):
             row.private = row.private if private is None else private
+            row.gated = row.gated if gated is None else gated
             row.updated_at = context.now()
-        audit.record(context, session, actor, "adapter.update", str(name), name.namespace, private=private)
+        changes = {"private": private, "gated": gated}
+        audit.record(context, session, actor, "adapter.update", str(name), name.namespace, **changes)
         return describe(session, actor, row)
 
     return context.database.transact(work)
@@ -183,7 +185,7 @@ def describe(session: Session, actor: Actor, row: AdapterRow) -> Adapter:
 def describe_many(session: Session, actor: Actor, rows: Sequence[AdapterRow]) -> list[Adapter]:
     """Return the values of adapters that the actor was found to be allowed to read."""
     base_ids = {row.base_id for row in rows if row.base_id is not None}
-    bases = dict(session.execute(select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_(base_ids))).tuples().all())
+    bases = dict(session.execute(select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_(base_ids))).all())
     aliases = aliases_of(session, [row.id for row in rows])
     return [_to_adapter(row, bases.get(row.base_id or 0), aliases.get(row.id, [])) for row in rows]
 
@@ -197,7 +199,7 @@ def aliases_of(session: Session, adapter_ids: Sequence[int]) -> dict[int, list[A
         .order_by(AliasRow.name)
     )
     found: dict[int, list[Alias]] = {}
-    for row, number, user in session.execute(query).tuples():
+    for row, number, user in session.execute(query):
         found.setdefault(row.adapter_id, []).append(Alias(row.name, number, row.protected, row.updated_at, user))
     return found
 
@@ -228,4 +230,5 @@ def _to_adapter(row: AdapterRow, base: str | None, aliases: Sequence[Alias]) -> 
         target_modules=tuple(row.target_modules),
         deprecated=deprecated,
         aliases=tuple(aliases),
+        gated=row.gated,
     )

@@ -28,7 +28,7 @@ def history(context: Context, actor: Actor, name: AdapterName, alias: str | None
         query = query.where(AliasMoveRow.adapter_id == row.id)
         if alias is not None:
             query = query.where(AliasMoveRow.alias == parse_selector(alias))
-        moves = session.execute(query.order_by(AliasMoveRow.id.desc()).limit(1000)).tuples()
+        moves = session.execute(query.order_by(AliasMoveRow.id.desc()).limit(1000))
         return tuple(AliasMove(move.alias, move.before, move.after, move.at, user) for move, user in moves)
 
 

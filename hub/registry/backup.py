@@ -84,7 +84,7 @@ def _write_tables(context: Context, folder: Path) -> tuple[dict[str, dict[str, A
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for table in _tables():
             written[table.name] = _write_table(session, table, folder / f"{table.name}.jsonl")
-        blobs = session.execute(select(BlobRow.sha256, BlobRow.size).order_by(BlobRow.sha256)).tuples().all()
+        blobs = session.execute(select(BlobRow.sha256, BlobRow.size).order_by(BlobRow.sha256)).all()
     return written, [(sha256, size) for sha256, size in blobs]
 
 

@@ -101,7 +101,7 @@ def _find_original(session: Session, identity: BaseIdentity) -> BaseRow | None:
         .order_by(BaseRow.id)
         .limit(_MAX_SKETCHES)
     )
-    for row, fingerprint in session.execute(query).tuples():
+    for row, fingerprint in session.execute(query):
         known = BaseIdentity(id=row.name, shapes=identity.shapes, weights=fingerprint.value, sketch=fingerprint.sketch)
         if compare_identity(identity, known) is BaseMatch.COPY:
             return row
@@ -154,7 +154,7 @@ def _counts(session: Session, actor: Actor, base_id: int | None = None) -> dict[
         query = query.where(public | NamespaceRow.id.in_(readable))
     if base_id is not None:
         query = query.where(AdapterRow.base_id == base_id)
-    return {number: count for number, count in session.execute(query).tuples() if number is not None}
+    return {number: count for number, count in session.execute(query) if number is not None}
 
 
 def _has_visible_relatives(session: Session, actor: Actor, row: BaseRow) -> bool:
@@ -168,7 +168,7 @@ def _to_base(session: Session, row: BaseRow, adapter_count: int) -> Base:
         select(BaseFingerprintRow.kind, BaseFingerprintRow.value)
         .where(BaseFingerprintRow.base_id == row.id)
         .order_by(BaseFingerprintRow.value)
-    ).tuples()
+    )
     by_kind: dict[str, list[str]] = {"shapes": [], "weights": []}
     for kind, value in prints:
         by_kind[kind].append(value)

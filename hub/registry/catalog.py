@@ -141,7 +141,7 @@ def _base_names(session: Session, given: Sequence[str]) -> Iterable[str]:
     if not given:
         return ()
     query = select(BaseAliasRow.alias, BaseRow.name).join(BaseRow).where(BaseAliasRow.alias.in_(given))
-    canonical = dict(session.execute(query).tuples().all())
+    canonical = dict(session.execute(query).all())
     return [canonical.get(name, name) for name in given]
 
 

@@ -18,7 +18,7 @@ from hub.errors import FileNotFound, InvalidAdapter, InvalidManifest, Preconditi
 from hub.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.manifest import FileEntry, canonical_json, check_paths
 from hub.refs import AdapterName, AdapterRef, parse_selector
-from hub.registry import adapters, audit, publish, quotas, uploads, versions
+from hub.registry import adapters, audit, permissions, publish, quotas, uploads, versions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.files import StoredReadable, to_stored
@@ -58,6 +58,7 @@ def tree(context: Context, actor: Actor, name: AdapterName, revision: str) -> Tr
 def open_at(context: Context, actor: Actor, name: AdapterName, revision: str, path: str) -> StoredFile:
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
+        permissions.check_gate(session, actor, row, path)
         commit, version = _at(session, actor, row, name, revision)
         found = next((file for file in _files(session, commit, version) if file.path == path), None)
         yanked = versions.yanked_of(session, version) if version is not None else None
@@ -82,7 +83,7 @@ def commits(
         if before is not None:
             query = query.where(CommitRow.id < _at(session, actor, row, name, before)[0].id)
         query = query.order_by(CommitRow.id.desc()).limit(max(1, min(limit, MAX_COMMITS)))
-        return tuple(_to_commit(session, commit, version) for commit, version in session.execute(query).tuples())
+        return tuple(_to_commit(session, commit, version) for commit, version in session.execute(query))
 
 
 def _at(

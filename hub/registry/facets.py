@@ -87,7 +87,7 @@ def load(session: Session, terms: Iterable[Term]) -> dict[Term, int]:
         .join(TermChunkRow, TermChunkRow.term_id == TermRow.id)
         .where(tuple_(TermRow.field, TermRow.value).in_(wanted))
     )
-    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query).tuples())
+    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query))
 
 
 def load_common(session: Session, fields: Sequence[str] = SHOWN) -> dict[Term, int]:
@@ -105,7 +105,7 @@ def load_common(session: Session, fields: Sequence[str] = SHOWN) -> dict[Term, i
     common = union_all(*parts).subquery()
     query = select(common.c.field, common.c.value, TermChunkRow.chunk, TermChunkRow.bits)
     query = query.join(TermChunkRow, TermChunkRow.term_id == common.c.id)
-    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query).tuples())
+    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query))
 
 
 def values_of(session: Session, field: str) -> list[str]:
@@ -150,7 +150,7 @@ def _ensure_terms(session: Session, terms: set[Term]) -> None:
     known = set(
         session.execute(
             select(TermRow.field, TermRow.value).where(tuple_(TermRow.field, TermRow.value).in_(sorted(terms)))
-        ).tuples()
+        )
     )
     missing = [{"field": field, "value": value, "count": 0} for field, value in sorted(terms - known)]
     if missing:

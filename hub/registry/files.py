@@ -9,7 +9,7 @@ from sqlalchemy import select
 from hub.errors import FileNotFound
 from hub.manifest import FileEntry
 from hub.refs import AdapterRef
-from hub.registry import versions
+from hub.registry import permissions, versions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.models import BlobRow, VersionFileRow
@@ -32,6 +32,7 @@ class StoredReadable:
 def open_file(context: Context, actor: Actor, ref: AdapterRef, path: str) -> StoredFile:
     with context.database.read() as session:
         row, version = versions.find(session, actor, ref)
+        permissions.check_gate(session, actor, row, path)
         found = session.execute(
             select(BlobRow.sha256, BlobRow.size, BlobRow.git_sha1)
             .join(VersionFileRow, VersionFileRow.sha256 == BlobRow.sha256)

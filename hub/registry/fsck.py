@@ -145,8 +145,8 @@ def _users_of(context: Context, sha256: str) -> tuple[str, ...]:
         .where(CommitFileRow.sha256 == sha256)
     )
     with context.database.read() as session:
-        refs = [f"{name}@v{number}:{path}" for name, number, path in session.execute(of_versions).tuples()]
-        refs += [f"{name}@{commit[:12]}:{path}" for name, commit, path in session.execute(of_drafts).tuples()]
+        refs = [f"{name}@v{number}:{path}" for name, number, path in session.execute(of_versions)]
+        refs += [f"{name}@{commit[:12]}:{path}" for name, commit, path in session.execute(of_drafts)]
     return tuple(refs[:100])
 
 
@@ -170,7 +170,7 @@ def _version_rows(context: Context) -> Iterator[tuple[VersionRow, str]]:
             .limit(_PAGE)
         )
         with context.database.read() as session:
-            rows = session.execute(query).tuples().all()
+            rows = session.execute(query).all()
         yield from ((row, name) for row, name in rows)
         if len(rows) < _PAGE:
             return
@@ -185,9 +185,7 @@ def _check_version(context: Context, found: tuple[VersionRow, str]) -> Iterator[
         stored = dict(
             session.execute(
                 select(VersionFileRow.path, VersionFileRow.sha256).where(VersionFileRow.version_id == version.id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
     if hashlib.sha256(body).hexdigest() != version.digest:
         yield Problem("manifest", ref, f"the manifest of {ref} does not have the version's digest.", (ref,))

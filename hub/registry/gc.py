@@ -65,9 +65,7 @@ def collect(context: Context, *, grace: timedelta, dry_run: bool, now: datetime 
 
 def _expire_uploads(context: Context, now: datetime, dry_run: bool) -> int:
     with context.database.read() as session:
-        expired = (
-            session.execute(select(UploadRow.id, UploadRow.store_key).where(UploadRow.expires_at <= now)).tuples().all()
-        )
+        expired = session.execute(select(UploadRow.id, UploadRow.store_key).where(UploadRow.expires_at <= now)).all()
         alive = set(session.scalars(select(UploadRow.store_key).where(UploadRow.expires_at > now)))
     keys = {key for _, key in expired}
     # Bytes whose row is gone, e.g. because the server was killed between the two.
@@ -118,7 +116,7 @@ def _candidates(context: Context, before: datetime) -> Iterator[Sequence[tuple[s
     while True:
         query = select(BlobRow.sha256, BlobRow.size).where(*_is_garbage(before), BlobRow.sha256 > last)
         with context.database.read() as session:
-            batch = session.execute(query.order_by(BlobRow.sha256).limit(_BATCH)).tuples().all()
+            batch = session.execute(query.order_by(BlobRow.sha256).limit(_BATCH)).all()
         if not batch:
             return
         yield [(sha256, size) for sha256, size in batch]

@@ -156,6 +156,7 @@ class AdapterRow(Model):
     name: Mapped[str] = mapped_column(String(96))
     full_name: Mapped[str] = mapped_column(String(96))
     private: Mapped[bool] = mapped_column(default=False)
+    gated: Mapped[bool] = mapped_column(default=False)
     last_number: Mapped[int] = mapped_column(default=0)
     latest_number: Mapped[int | None]
     recent_id: Mapped[int] = mapped_column(BigInteger, default=0)

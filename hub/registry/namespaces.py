@@ -31,8 +31,13 @@ def may(context: Context, actor: Actor, action: Action, namespace: str) -> bool:
 def roles(context: Context, actor: Actor) -> dict[str, Role]:
     with context.database.read() as session:
         query = select(NamespaceRow.name, MemberRow.role).join(MemberRow).where(MemberRow.user_id == actor.user_id)
-        found = session.execute(query.order_by(NamespaceRow.name)).tuples()
+        found = session.execute(query.order_by(NamespaceRow.name))
         return {name: permissions.to_role(role) for name, role in found if actor.reaches(name)}
+
+
+def is_taken(context: Context, name: str) -> bool:
+    with context.database.read() as session:
+        return session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name)) is not None
 
 
 def get(context: Context, actor: Actor, name: str) -> Namespace:
@@ -58,7 +63,7 @@ def describe(session: Session, actor: Actor, row: NamespaceRow) -> Namespace:
     members: tuple[Member, ...] = ()
     if inside:
         query = select(UserRow.name, MemberRow.role).join(MemberRow).where(MemberRow.namespace_id == row.id)
-        found = session.execute(query.order_by(UserRow.name)).tuples()
+        found = session.execute(query.order_by(UserRow.name))
         members = tuple(Member(user, permissions.to_role(role)) for user, role in found)
     return Namespace(
         name=row.name,

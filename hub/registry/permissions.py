@@ -5,11 +5,13 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.errors import Forbidden, NamespaceNotFound, Unauthenticated
+from hub.errors import Forbidden, Gated, NamespaceNotFound, Unauthenticated
 from hub.refs import parse_namespace
 from hub.registry.access import Action, Actor, allows
-from hub.registry.models import MemberRow, NamespaceRow
+from hub.registry.models import AdapterRow, MemberRow, NamespaceRow
 from hub.registry.values import Role
+
+CARD_FILE = "README.md"
 
 
 def role_in(session: Session, actor: Actor, namespace_id: int) -> Role | None:
@@ -34,6 +36,17 @@ def may_read(session: Session, actor: Actor, namespace: NamespaceRow, private: b
     if not namespace.private and not private:
         return True
     return is_allowed(session, actor, namespace, Action.READ)
+
+
+def check_gate(session: Session, actor: Actor, adapter: AdapterRow, path: str) -> None:
+    """Raise Gated if this file of an adapter that the actor may see is for members of its namespace only."""
+    namespace = session.get(NamespaceRow, adapter.namespace_id)
+    if not adapter.gated or path == CARD_FILE or namespace is None:
+        return
+    if not is_allowed(session, actor, namespace, Action.READ):
+        raise Gated(
+            f"{adapter.full_name} is gated: its files are for members of {namespace.name}. Ask one of its owners."
+        )
 
 
 def require(session: Session, actor: Actor, name: str, action: Action) -> NamespaceRow:

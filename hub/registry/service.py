@@ -196,6 +196,10 @@ class Registry:
         """Raises NamespaceNotFound; `members` and quotas are filled in for members only."""
         return namespaces.get(self.context, actor, name)
 
+    def knows_namespace(self, name: str) -> bool:
+        """Whether the name was ever given out here, for whomever: such a name is looked up nowhere else."""
+        return namespaces.is_taken(self.context, name)
+
     def namespaces(self, actor: Actor) -> tuple[Namespace, ...]:
         """List the namespaces that the actor may see."""
         return namespaces.listing(self.context, actor)
@@ -396,9 +400,11 @@ class Registry:
         """Create an empty adapter (not shown in the catalog until it has a version).  PUBLISH.  Conflict if there."""
         return adapters.create(self.context, actor, name, private=private)
 
-    def update_adapter(self, actor: Actor, name: AdapterName, *, private: bool | None = None) -> Adapter:
-        """Change who may read it.  OWN."""
-        return adapters.update(self.context, actor, name, private=private)
+    def update_adapter(
+        self, actor: Actor, name: AdapterName, *, private: bool | None = None, gated: bool | None = None
+    ) -> Adapter:
+        """Change who may read it; `gated` keeps its files, but not its card, for members of the namespace.  OWN."""
+        return adapters.update(self.context, actor, name, private=private, gated=gated)
 
     def deprecate_adapter(
         self, actor: Actor, name: AdapterName, reason: str | None, successor: str | None = None

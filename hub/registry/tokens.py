@@ -175,7 +175,7 @@ def listing(context: Context, actor: Actor, user: str | None) -> tuple[Token, ..
         query = select(TokenRow, UserRow.name).join(UserRow).where(UserRow.name == (user or actor.user))
         if actor.namespace is not None:
             query = query.where(TokenRow.namespace == actor.namespace)
-        return tuple(_to_token(row, name) for row, name in session.execute(query.order_by(TokenRow.id)).tuples())
+        return tuple(_to_token(row, name) for row, name in session.execute(query.order_by(TokenRow.id)))
 
 
 def revoke(context: Context, actor: Actor, token_id: int) -> Token:

@@ -80,7 +80,7 @@ def present_sizes(session: Session, actor: Actor, name: AdapterName, hashes: Seq
     """
     if not hashes:
         return {}
-    sizes = dict(session.execute(select(BlobRow.sha256, BlobRow.size).where(BlobRow.sha256.in_(hashes))).tuples().all())
+    sizes = dict(session.execute(select(BlobRow.sha256, BlobRow.size).where(BlobRow.sha256.in_(hashes))).all())
     granted = set(
         session.scalars(
             select(BlobGrantRow.sha256).where(BlobGrantRow.adapter == str(name), BlobGrantRow.sha256.in_(sizes))
@@ -111,7 +111,7 @@ def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]
         query = query.join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
         query = query.where(AdapterRow.deleted_at.is_(None))
         if readable is not None:
-            public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False)
+            public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False) & AdapterRow.gated.is_(False)
             query = query.where(public | NamespaceRow.id.in_(readable))
         found.update(session.scalars(query.distinct()))
     return found

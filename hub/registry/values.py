@@ -138,7 +138,10 @@ class AliasMove:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter as the catalog shows it.  Rank to dtype are those of its latest version (None if it has none)."""
+    """An adapter as the catalog shows it.  Rank to dtype are those of its latest version (None if it has none).
+
+    gated: all may see it and read its card; its other files are for members of its namespace.
+    """
 
     name: AdapterName
     id: int
@@ -161,6 +164,7 @@ class Adapter:
     target_modules: tuple[str, ...] = ()
     deprecated: Deprecated | None = None
     aliases: tuple[Alias, ...] = ()
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,13 +158,13 @@ def _names(session: Session, model: type[UserRow] | type[BaseRow], ids: set[int 
     wanted = [number for number in ids if number is not None]
     if not wanted:
         return {}
-    return dict(session.execute(select(model.id, model.name).where(model.id.in_(wanted))).tuples().all())
+    return dict(session.execute(select(model.id, model.name).where(model.id.in_(wanted))).all())
 
 
 def _aliases(session: Session, row: AdapterRow) -> dict[int, list[str]]:
     query = select(AliasRow.version_id, AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name)
     found: dict[int, list[str]] = {}
-    for version_id, name in session.execute(query).tuples():
+    for version_id, name in session.execute(query):
         found.setdefault(version_id, []).append(name)
     return found
 
@@ -173,7 +173,7 @@ def _metrics(session: Session, ids: Sequence[int]) -> dict[int, list[Metric]]:
     query = select(MetricRow, UserRow.name).outerjoin(UserRow, MetricRow.user_id == UserRow.id)
     query = query.where(MetricRow.version_id.in_(ids)).order_by(MetricRow.name, MetricRow.dataset)
     found: dict[int, list[Metric]] = {}
-    for row, user in session.execute(query).tuples():
+    for row, user in session.execute(query):
         found.setdefault(row.version_id, []).append(Metric(row.name, row.value, row.dataset, user, row.at))
     return found
 
@@ -183,7 +183,7 @@ def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
     query = select(LineageRow, parent.number).outerjoin(parent, LineageRow.parent_id == parent.id)
     query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
     found: dict[int, list[Lineage]] = {}
-    for row, number in session.execute(query).tuples():
+    for row, number in session.execute(query):
         merged = row.kind == "merged-from"
         parent_value = Lineage("merged-from" if merged else "trained-from", row.ref, number)
         found.setdefault(row.version_id, []).append(parent_value)
@@ -330,4 +330,4 @@ def download_history(context: Context, actor: Actor, name: AdapterName, days: in
             .group_by(DownloadRow.day)
             .order_by(DownloadRow.day)
         )
-        return tuple(DailyDownloads(day, count) for day, count in session.execute(query).tuples())
+        return tuple(DailyDownloads(day, count) for day, count in session.execute(query))

@@ -118,7 +118,7 @@ def _claim(context: Context, session: Session, limit: int) -> list[_Due]:
         .with_for_update(of=DeliveryRow, skip_locked=True)
     )
     claimed = []
-    for row, hook in session.execute(query).tuples():
+    for row, hook in session.execute(query):
         row.due_at = now + _LEASE
         row.attempts += 1
         claimed.append(_Due(row.id, hook.url, hook.secret, row.body))
