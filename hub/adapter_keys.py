@@ -124,8 +124,8 @@ def parse_keys(names: Iterable[str], *, bias: str = "none", modules_to_save: Ite
 
 
 def is_saved_module(module: str, modules_to_save: Iterable[str]) -> bool:
-    """Whether `module` is one of `modules_to_save`, or lies in one, by PEFT's rule: a name's end."""
-    return any(f".{saved}." in f".{module}." for saved in modules_to_save)
+    """Whether `module` is one of `modules_to_save`, or lies in one, by PEFT's rule: its name ends so, dot or not."""
+    return any(f"{saved}." in f"{module}." for saved in modules_to_save)
 
 
 def _is_bare_bias(tensor: AdapterTensor, modules_to_save: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hub.adapter_content import summarize, token_indices_for
-from hub.adapter_keys import AdapterTensor, is_saved_module
+from hub.adapter_keys import AdapterTensor
 from hub.errors import Incompatible, Unsupported
 from hub.lora_config import LoraConfig
 from hub.runtime import dense
@@ -61,11 +61,7 @@ def saved_modules(
     """Return the modules of the base that the adapter stores whole, the outermost first."""
     stored = {part.module for part in parts if part.kind == "modules_to_save"}
     ends = config.modules_to_save
-    homes = (
-        name
-        for name in modules
-        if name and any(name == end or name.endswith(f".{end}") for end in ends) and is_saved_module(name, ends)
-    )
+    homes = (name for name in modules if name and any(name.endswith(end) for end in ends))
     return tuple(name for name in homes if any(f"{module}.".startswith(f"{name}.") for module in stored))
 
 

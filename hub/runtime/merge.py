@@ -97,7 +97,9 @@ def check_mode(mode: str, modules: Mapping[str, nn.Module]) -> None:
     if mode not in MODES:
         raise InvalidRequest(f"mode={mode!r}: {', '.join(MODES)} are known.")
     if mode != "dequant" and not any(dense.is_four_bit(module) for module in modules.values()):
-        raise InvalidRequest(f'mode={mode!r} is for a 4-bit base, and this one is dense: mode="dequant" adds the update.')
+        raise InvalidRequest(
+            f'mode={mode!r} is for a 4-bit base, and this one is dense: mode="dequant" adds the update.'
+        )
 
 
 def merge(
@@ -189,9 +191,7 @@ def _embed(module: Any, rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return out if scale is None else out * torch.as_tensor(scale).to(out.dtype)
 
 
-def _substitute_four_bit(
-    module: Any, codes: torch.Tensor, state: Any, bias: torch.Tensor | None
-) -> Substitute:
+def _substitute_four_bit(module: Any, codes: torch.Tensor, state: Any, bias: torch.Tensor | None) -> Substitute:
     kept = module.bias if bias is None else bias
     run = partial(four_bit.product, weight=codes, state=state, bias=kept, compute_dtype=module.compute_dtype)
     return Substitute(run, four_bit.FourBitWeight(codes, state), kept)

@@ -148,7 +148,9 @@ class Model:
             return save_merged(self.base, choice, modules, names, folder, self._origin.find_tokenizer())
 
     def _report(self, mode: str, before: Choice, merged: Choice, agreement: merging.Agreement) -> MergeReport:
-        tokens = probe_tokens(self.base.config.vocab_size, self._origin.find_tokenizer(), self._library.placement.device)
+        tokens = probe_tokens(
+            self.base.config.vocab_size, self._origin.find_tokenizer(), self._library.placement.device
+        )
 
         def logits(choice: Choice) -> torch.Tensor:
             with self._selection.override(choice):

@@ -22,7 +22,12 @@ MAX_SHARD = "4GB"
 
 
 def save_merged(
-    base: Any, choice: Choice, modules: Mapping[str, nn.Module], names: Mapping[int, str], path: Path, tokenizer: Any | None
+    base: Any,
+    choice: Choice,
+    modules: Mapping[str, nn.Module],
+    names: Mapping[int, str],
+    path: Path,
+    tokenizer: Any | None,
 ) -> Path:
     """Write the model that `choice`, a merged one, computes.
 
@@ -74,9 +79,7 @@ def _write(
         tokenizer.save_pretrained(folder)
 
 
-def _state(
-    updates: Mapping[str, Update], modules: Mapping[str, nn.Module]
-) -> tuple[dict[str, torch.Tensor], bool]:
+def _state(updates: Mapping[str, Update], modules: Mapping[str, nn.Module]) -> tuple[dict[str, torch.Tensor], bool]:
     """Return the state dict, and whether the output head is still tied to the embedding."""
     seen: dict[int, torch.Tensor] = {}
     state: dict[str, torch.Tensor] = {}
