@@ -25,11 +25,13 @@ def pull(ref: AdapterRef, to: Path | None, registry: str | None, out: Output) ->
     cache alone.
     """
     from hub.api import client_settings
+    from hub.client import Client
     from hub.sync import copy_out, fetch, resolve
 
     settings, observer = client_settings(registry), CliObserver()
-    info = resolve(ref, settings, observer)
-    folder = fetch(info, settings, observer)
+    with Client(settings) as client:
+        info = resolve(ref, settings, observer, client)
+        folder = fetch(info, settings, observer, client)
     if to is not None:
         folder = copy_out(folder, to)
     if out.as_json:

@@ -17,7 +17,8 @@ from hub.records import AdapterInfo, VersionInfo
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 from hub.sources import parse_source
-from hub.sync import Prepared, Publication, Pushed, copy_out, fetch, prepare, resolve, send
+from hub.sync import Prepared, Publication, Pushed, copy_out, prepare, resolve, send
+from hub.sync import pull as pull_version
 
 if TYPE_CHECKING:
     from hub.adapter_diff import AdapterDiff
@@ -49,11 +50,7 @@ def pull(
     Raises VersionNotFound, AdapterNotFound, DigestMismatch, NetworkError, Offline, StorageFull.
     """
     source = parse_source(ref)
-    if isinstance(source, Path):
-        found = source
-    else:
-        settings = client_settings(registry)
-        found = fetch(resolve(source, settings, observer), settings, observer)
+    found = source if isinstance(source, Path) else pull_version(source, client_settings(registry), observer)
     return copy_out(found, Path(to).expanduser()) if to is not None else found
 
 

@@ -115,7 +115,13 @@ class Connection:
                 f"{self.settings.endpoint} sends us on to {_origin(response.headers['location'])}. "
                 "Set LORAHUB_ENDPOINT to that address if you trust it."
             )
+        if self.is_elsewhere(response):
+            raise NetworkError(f"The store at {_origin(str(response.url))} answered {response.status_code}. Try again.")
         raise self._error(response, body)
+
+    def is_elsewhere(self, response: httpx2.Response) -> bool:
+        """Whether an answer came from another origin than the registry's: from its object store."""
+        return response.url.origin != self._root.origin
 
     def _call_once(self, method: str, path: str, json: object, params: Mapping[str, Any] | None) -> httpx2.Response:
         self._refuse_offline()

@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.connection import Connection
-from hub.errors import NetworkError
+from hub.errors import NetworkError, UploadNotFound
 from hub.parallel import Job, run_all
 from hub.progress import Observer
 from hub.records import UploadPart, UploadPlan
 from hub.transfer import ATTEMPTS, MAX_WAIT_SECONDS, read_range
 
+_EXPIRED = frozenset({403, 404})
+"""What a store says of a signed address that is too old, or of an upload that it has dropped."""
+
 
 def send_parts(connection: Connection, plan: UploadPlan, path: Path, observer: Observer, stop: threading.Event) -> None:
     """PUT every part, a few at once, then have the registry verify the whole."""
     etags: dict[int, str] = {}
+    missing = sum(_end(plan, part) - _start(plan, part) for part in plan.parts)
+    observer.advance(plan.size - missing)  # parts that an earlier push has sent
 
     def job(part: UploadPart) -> Job:
         def run(stop: threading.Event) -> None:
@@ -37,11 +42,9 @@ def _put_patiently(
     observer: Observer,
     stop: threading.Event,
 ) -> str:
-    start = (part.number - 1) * plan.part_size
-    end = min(start + plan.part_size, plan.size)
     for attempt in connection.patience(ATTEMPTS, MAX_WAIT_SECONDS):
         with attempt:
-            body = _CountedBody(path, start, end, observer, stop)
+            body = _CountedBody(path, _start(plan, part), _end(plan, part), observer, stop)
             try:
                 return _put(connection, part.href, body)
             except BaseException:
@@ -50,10 +53,20 @@ def _put_patiently(
     raise AssertionError("the last attempt returns or raises")
 
 
+def _start(plan: UploadPlan, part: UploadPart) -> int:
+    return (part.number - 1) * plan.part_size
+
+
+def _end(plan: UploadPlan, part: UploadPart) -> int:
+    return min(part.number * plan.part_size, plan.size)
+
+
 def _put(connection: Connection, href: str, body: _CountedBody) -> str:
     """Return the store's ETag of the part."""
     headers = {"Content-Length": str(body.end - body.start)}
     with connection.stream("PUT", href, headers=headers, content=iter(body)) as response:
+        if response.status_code in _EXPIRED and connection.is_elsewhere(response):
+            raise UploadNotFound("The address of a part has expired. Push again.")
         connection.check(response)
         etag = str(response.headers.get("etag", ""))
     if not etag:

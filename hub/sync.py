@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,19 +134,28 @@ def _upload_job(
 # --- pull
 
 
-def resolve(ref: AdapterRef, settings: ClientSettings, observer: Observer | None = None) -> VersionInfo:
+def resolve(
+    ref: AdapterRef, settings: ClientSettings, observer: Observer | None = None, client: Client | None = None
+) -> VersionInfo:
     """Return the version that `ref` means, with its manifest, and tell the observer if it is yanked or deprecated.
 
     Offline, it is the version that `ref` meant when the registry was last asked; Offline is raised if it never was.
+    client: an open one, where there is one, for its connections.
     """
     known = KnownVersions(Cache(settings.cache), settings.endpoint)
-    info = known.require(ref) if settings.offline else _ask(ref, settings, known)
+    if settings.offline:
+        info = known.require(ref)
+    else:
+        with _opened(client, settings) as asked:
+            info = _ask(ref, asked, known)
     if info.warning:
         (observer or Observer()).warn(info.warning)
     return info
 
 
-def fetch(info: VersionInfo, settings: ClientSettings, observer: Observer | None = None) -> Path:
+def fetch(
+    info: VersionInfo, settings: ClientSettings, observer: Observer | None = None, client: Client | None = None
+) -> Path:
     """Return the folder with the files of a resolved version, fetching what the cache lacks.
 
     Every file has been verified against the manifest; an interrupted fetch is taken up by the next.
@@ -155,14 +165,16 @@ def fetch(info: VersionInfo, settings: ClientSettings, observer: Observer | None
     found = cache.find_snapshot(info.adapter, manifest)
     if found is not None:
         return found
-    _fetch_blobs(info, manifest, cache, settings, observer or Observer())
+    with _opened(client, settings) as asked:
+        _fetch_blobs(info, manifest, cache, asked, observer or Observer())
     with cache.explained(), cache.lock(manifest.digest):
         return cache.find_snapshot(info.adapter, manifest) or cache.build_snapshot(info.adapter, manifest)
 
 
 def pull(ref: AdapterRef, settings: ClientSettings, observer: Observer | None = None) -> Path:
     """Return the folder of the version that `ref` means: `resolve`, then `fetch`."""
-    return fetch(resolve(ref, settings, observer), settings, observer)
+    with Client(settings) as client:
+        return fetch(resolve(ref, settings, observer, client), settings, observer, client)
 
 
 def copy_out(snapshot: Path, folder: Path) -> Path:
@@ -176,10 +188,13 @@ def copy_out(snapshot: Path, folder: Path) -> Path:
     return folder
 
 
-def _ask(ref: AdapterRef, settings: ClientSettings, known: KnownVersions) -> VersionInfo:
+def _opened(client: Client | None, settings: ClientSettings) -> AbstractContextManager[Client]:
+    return nullcontext(client) if client is not None else Client(settings)
+
+
+def _ask(ref: AdapterRef, client: Client, known: KnownVersions) -> VersionInfo:
     try:
-        with Client(settings) as client:
-            info = client.resolve(ref)
+        info = client.resolve(ref)
     except NetworkError as error:
         cached = known.recall(ref)
         if cached is None:
@@ -190,12 +205,10 @@ def _ask(ref: AdapterRef, settings: ClientSettings, known: KnownVersions) -> Ver
     return info
 
 
-def _fetch_blobs(
-    info: VersionInfo, manifest: Manifest, cache: Cache, settings: ClientSettings, observer: Observer
-) -> None:
+def _fetch_blobs(info: VersionInfo, manifest: Manifest, cache: Cache, client: Client, observer: Observer) -> None:
     wanted: Sequence[FileEntry] = list({entry.sha256: entry for entry in manifest.files}.values())
     missing = [entry for entry in wanted if not cache.blob_path(entry.sha256).exists()]
-    if settings.offline and missing:
+    if client.settings.offline and missing:
         raise Offline(
             f"{info.ref} is known, but {len(missing)} of its files are not in the cache, and LORAHUB_OFFLINE is set. "
             f"Pull it once while the registry can be reached: LORAHUB_OFFLINE=0 lorahub pull {info.ref}"
@@ -203,8 +216,7 @@ def _fetch_blobs(
     cache.check_room(sum(entry.size - _size_of(cache.partial_path(entry.sha256)) for entry in missing))
     observer.begin("fetching", sum(entry.size for entry in wanted))
     try:
-        with Client(settings) as client:
-            run_all([_download_job(client, info, entry, cache, observer) for entry in wanted])
+        run_all([_download_job(client, info, entry, cache, observer) for entry in wanted])
     finally:
         observer.end()
 

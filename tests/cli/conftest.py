@@ -12,22 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub import cli
-from hub.base_spec import BaseSpec
 from tests.support.server import RunningServer, clean_env, running_server
-
-TINY_LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 64,
-    "tie_word_embeddings": False,
-    "torch_dtype": "float32",
-}
-"""The llama that `write_adapter` makes adapters for."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +71,3 @@ def machine(tmp_path: Path, server: RunningServer, monkeypatch: pytest.MonkeyPat
 def lonely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine that reaches no registry."""
     return Machine(tmp_path, clean_env(tmp_path) | {"LORAHUB_ENDPOINT": "http://127.0.0.1:9"}, monkeypatch)
-
-
-def write_base(folder: Path, seed: int = 0, **changes: object) -> Path:
-    """Write a tiny llama's config.json and random float32 weights, shapes as transformers has them."""
-    import json
-
-    import numpy
-    from safetensors.numpy import save_file
-
-    config = TINY_LLAMA | changes
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    numbers = numpy.random.default_rng(seed)
-    shapes = {name: tensor.shape for name, tensor in BaseSpec.from_config(config).tensors.items()}
-    weights = {name: numbers.standard_normal(shape, dtype=numpy.float32) for name, shape in shapes.items()}
-    save_file(weights, str(folder / "model.safetensors"), {"format": "pt"})
-    return folder

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Machine, write_base
+from tests.cli.conftest import Machine
+from tests.client.tiny_base import write_base
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, clean_env, running_server
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from hub.adapter_files import build_manifest
 from hub.cache import Cache
 from hub.manifest import Manifest
 from hub.refs import AdapterName
-from tests.support.adapters import write_adapter
+from tests.support.adapters import lora_config, write_adapter
 
 NAME = AdapterName("task", "qa")
 
@@ -40,6 +43,20 @@ def fill(cache: Cache, folder: Path, manifest: Manifest, name: AdapterName = NAM
         cache.store_blob(partial, entry.sha256)
     cache.save_manifest(manifest)
     return cache.build_snapshot(name, manifest)
+
+
+def write_large_adapter(folder: Path, megabytes: float, seed: int = 0) -> Path:
+    """Write a LoRA adapter of about that size: rank 64 on q_proj of a llama of hidden size 4,096."""
+    numbers = numpy.random.default_rng(seed)
+    tensors = {}
+    for layer in range(max(1, round(megabytes / 2.097))):
+        prefix = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{prefix}.lora_A.weight"] = numbers.standard_normal((64, 4096), dtype=numpy.float32)
+        tensors[f"{prefix}.lora_B.weight"] = numbers.standard_normal((4096, 64), dtype=numpy.float32)
+    folder.mkdir(parents=True)
+    save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(lora_config(64, 64, ["q_proj"], "tests/llama-4096")))
+    return folder
 
 
 @pytest.fixture
