@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
+from . import catalog, hf_api
 from .api import register_api
 from .errors import register_error_handlers
 from .health import health
@@ -24,6 +25,9 @@ from .metrics import measure
 from .raw_path import CONVERTERS, KeepEncodedSlashes
 from .security import protect
 
+MAX_JSON_BYTES = 20 * 1024 * 1024
+"""Of a body that is read whole, such as a manifest; uploads set limits of their own."""
+
 MAX_FORM_BYTES = 1024 * 1024
 
 
@@ -32,6 +36,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app = Flask("hub.web", static_folder=None)
     app.url_map.converters.update(CONVERTERS)
     app.config["SECRET_KEY"] = registry.secret_key()
+    app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     app.wsgi_app = KeepEncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]
@@ -45,7 +50,12 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     measure(app)
     register_limits(app, registry.take_rate, settings, caller_key)
     app.register_blueprint(health)
-    for blueprint in register_api(app):
+    without_cookies = (
+        *register_api(app),
+        *hf_api.install(app, registry, settings),
+        *catalog.install(app, registry, settings),
+    )
+    for blueprint in without_cookies:
         csrf.exempt(blueprint)
     return app
 

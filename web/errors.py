@@ -89,6 +89,8 @@ def as_hub_error(error: Exception) -> HubError:
         return error
     if isinstance(error, HTTPException):
         return _from_http(error)
+    if isinstance(error, RecursionError):
+        return errors.InvalidRequest("The request is nested too deeply.")
     if isinstance(error, TimeoutError):
         return HttpError(408, "The request's body stopped arriving. Send the rest again: an upload resumes.")
     if isinstance(error, OSError) and (known := from_os_error(error)):

@@ -1,7 +1,10 @@
 """Rate limits: one bucket per caller, shared by every worker on every machine.
 
-The buckets live in the database.  To ask it once per hundred requests rather than at each, a worker takes a small share
-of the caller's minute at a time and spends that from memory: the sum of all shares never exceeds the limit.
+The buckets live in the database.  To ask it once per hundred requests and not at each, a worker takes a share of the
+caller's minute at a time (a hundredth of it) and spends that from memory: all shares together never exceed the limit.
+
+Reading must not become writing, so the first share of reads is on credit: it is taken together with the second.  A
+caller far below its limit costs no query at all, and one at its limit gets at most one share per worker more.
 """
 
 from __future__ import annotations
@@ -26,10 +29,14 @@ MAX_CALLERS = 10_000
 
 @dataclass(slots=True)
 class Share:
-    """What this worker may still spend for one caller, and until when; `refused` holds until then."""
+    """What this worker may still spend for one caller, and until when; `refused` holds until then.
+
+    owed: how much of it is on credit.
+    """
 
     left: int
     until: float
+    owed: int = 0
     refused: TooManyRequests | None = None
 
 
@@ -45,33 +52,35 @@ class Limits:
         self._shares: dict[str, Share] = {}
         self._lock = threading.Lock()
 
-    def take(self, key: str, per_minute: int) -> None:
+    def take(self, key: str, per_minute: int, *, on_credit: bool = False) -> None:
         """Spend one of `key`'s `per_minute`.  Raises TooManyRequests with the seconds to wait."""
-        now = self._clock()
+        now, size = self._clock(), max(1, per_minute // 100)
         with self._lock:
             share = self._shares.get(key)
-            if share and now < share.until:
-                if share.refused:
-                    raise share.refused
-                if share.left > 0:
-                    share.left -= 1
-                    return
-        self._renew(key, per_minute, now)
+            if share is None or now >= share.until:
+                share = Share(size, now + SHARE_SECONDS, owed=size) if on_credit and size > 1 else Share(0, now)
+                self._keep(key, share)
+            if share.refused:
+                raise share.refused
+            if share.left > 0:
+                share.left -= 1
+                return
+        self._renew(key, per_minute, size, share.owed, now)
 
     def is_refused(self, key: str) -> TooManyRequests | None:
         """Return the refusal that still holds for `key`, without spending anything."""
         share = self._shares.get(key)
         return share.refused if share and share.refused and self._clock() < share.until else None
 
-    def _renew(self, key: str, per_minute: int, now: float) -> None:
-        """Take the next share from the bucket; when a whole one isn't there, just what this request costs."""
-        size = max(1, per_minute // 100)
+    def _renew(self, key: str, per_minute: int, size: int, owed: int, now: float) -> None:
+        """Take the next share, and what is owed; when that much isn't there, just what this request costs."""
         try:
-            self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=size)
+            self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=owed + size)
         except TooManyRequests:
             size = 1
             self._take_one(key, per_minute, now)
-        self._keep(key, Share(size - 1, now + SHARE_SECONDS))
+        with self._lock:
+            self._keep(key, Share(size - 1, now + SHARE_SECONDS))
 
     def _take_one(self, key: str, per_minute: int, now: float) -> None:
         try:
@@ -79,15 +88,15 @@ class Limits:
         except TooManyRequests as error:
             # Remembered for a moment, so that a caller who doesn't listen costs no query at each request.
             wait = min(1.0, float(error.details.get("retry_after_seconds", 1)))
-            self._keep(key, Share(0, now + wait, error))
+            with self._lock:
+                self._keep(key, Share(0, now + wait, refused=error))
             raise
 
     def _keep(self, key: str, share: Share) -> None:
-        with self._lock:
-            if len(self._shares) >= MAX_CALLERS:
-                # Forgetting is safe: what a forgotten share held counts as spent.
-                self._shares.clear()
-            self._shares[key] = share
+        if len(self._shares) >= MAX_CALLERS:
+            # Forgetting is safe: what a forgotten share held counts as spent.
+            self._shares.clear()
+        self._shares[key] = share
 
 
 def register_limits(
@@ -104,7 +113,7 @@ def register_limits(
             return
         kind = "read" if request.method in {"GET", "HEAD", "OPTIONS"} else "write"
         if allowed[kind]:
-            limits.take(f"{kind}:{caller_key()}", allowed[kind])
+            limits.take(f"{kind}:{caller_key()}", allowed[kind], on_credit=kind == "read")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
                 "method": environ.get("REQUEST_METHOD"),
                 "path": path,
                 "status": resp.status_code,
-                "bytes": resp.sent,
+                "bytes": resp.sent or resp.response_length or 0,
                 "ms": round(request_time.total_seconds() * 1000, 1),
                 "client": environ.get("REMOTE_ADDR"),
                 "request_id": environ.get("lorahub.request_id"),

@@ -103,7 +103,7 @@ def remember_token(config_file: Path, endpoint: str, secret: str) -> str:
 def _run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
     from gunicorn.app.base import BaseApplication
 
-    folder = prepare_metrics()
+    folder, arbiter = prepare_metrics(), os.getpid()
     options = gunicorn_options(settings, listener)
 
     class Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -117,7 +117,8 @@ def _run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
     try:
         Service().run()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == arbiter:  # a worker that ends comes through here, too
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
 
     os.set_inheritable(listener.fileno(), True)
     return {
-        "bind": f"fd://{listener.fileno()}",
+        "bind": f"fd://{listener.detach()}",  # gunicorn closes it: here and in each worker
         "workers": settings.workers,
         "threads": settings.threads,
         "worker_class": "hub.web.worker.PatientWorker",

@@ -36,11 +36,11 @@ class Clock:
         return self.now
 
 
-def spend(limits: Limits, key: str, per_minute: int, tries: int) -> int:
+def spend(limits: Limits, key: str, per_minute: int, tries: int, *, on_credit: bool = False) -> int:
     granted = 0
     for _ in range(tries):
         try:
-            limits.take(key, per_minute)
+            limits.take(key, per_minute, on_credit=on_credit)
             granted += 1
         except TooManyRequests:
             pass
@@ -88,3 +88,26 @@ def test_an_unspent_share_ends_after_a_while() -> None:
     clock.now += SHARE_SECONDS + 0.01
     limits.take("k", 1000)
     assert bucket.left["k"] == 980
+
+
+def test_a_caller_far_below_the_limit_costs_no_query() -> None:
+    bucket, clock = Bucket(), Clock()
+    limits = Limits(bucket.take, clock)
+    for _ in range(100):
+        limits.take("k", 10_000, on_credit=True)
+    assert bucket.calls["k"] == 0
+
+
+@pytest.mark.parametrize("per_minute", [1, 50, 199])
+def test_a_small_limit_gives_no_credit(per_minute: int) -> None:
+    bucket, clock = Bucket(), Clock()
+    workers = [Limits(bucket.take, clock) for _ in range(4)]
+    granted = sum(spend(worker, "k", per_minute, per_minute, on_credit=True) for worker in workers)
+    assert granted == per_minute
+
+
+def test_credit_is_paid_back_and_exceeds_the_limit_by_a_share_per_worker_at_most() -> None:
+    bucket, clock = Bucket(), Clock()
+    workers = [Limits(bucket.take, clock) for _ in range(4)]
+    granted = sum(spend(worker, "k", 1000, 1000, on_credit=True) for worker in workers)
+    assert 1000 <= granted <= 1000 + 4 * 10

@@ -9,6 +9,8 @@ import flask_smorest
 from marshmallow import ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser
 
+from hub.errors import InvalidRequest
+
 MAX_TEXT = 4_000
 MAX_INTEGER = 2**53
 SHA256 = r"^[0-9a-f]{64}$"
@@ -60,6 +62,13 @@ class Parser(FlaskParser):
     """Wrong fields are the caller's mistake, 400, like any other malformed request."""
 
     DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        try:
+            return super().load_json(req, schema)
+        except (ValueError, RecursionError) as error:
+            # Numbers with thousands of digits and endless nesting are JSON by the letter.
+            raise InvalidRequest(f"The body is JSON that can't be read: {type(error).__name__}.") from error
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has no types

@@ -13,6 +13,7 @@ from flask import Response, request
 from hub.errors import InvalidRequest
 from hub.registry.values import Upload
 
+from ..bodies import upload_body
 from ..identity import current_actor, registry, settings
 from . import answers, represent, schemas
 from .fields import Blueprint
@@ -60,9 +61,11 @@ def append(upload_id: str) -> Response:
     """Append bytes at the offset.  The last one makes the server verify the sha256 and store the blob."""
     if request.mimetype != CONTENT_TYPE:
         raise InvalidRequest(f"Send the bytes with Content-Type: {CONTENT_TYPE}.")
-    offset = _offset_header()
-    request.max_content_length = settings().max_upload_bytes
-    done = registry().append(current_actor(), upload_id, offset, request.stream)
+    body = upload_body(settings().max_upload_bytes)
+    done = registry().append(current_actor(), upload_id, _offset_header(), body)
+    if body.broken:
+        body.broken.headers.append(("Upload-Offset", str(done.offset)))
+        raise body.broken
     return _with_offset(no_content(), done)
 
 

@@ -1,0 +1,74 @@
+"""One registry per test: SQLite and a folder, the application in this process, the admin's token."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from hub.registry.service import Registry
+from hub.settings import ServerSettings
+from hub.web.app import create_app
+from tests.support.adapters import write_adapter
+
+from .api import Api, InProcess
+
+
+@pytest.fixture(scope="session")
+def empty_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with an up-to-date, empty schema: migrated once, copied for each test."""
+    data = tmp_path_factory.mktemp("template") / "data"
+    Registry.open(ServerSettings.from_env({}, data=data)).close()
+    return data
+
+
+@pytest.fixture
+def settings(tmp_path: Path, empty_data: Path) -> ServerSettings:
+    shutil.copytree(empty_data, tmp_path / "data")
+    return ServerSettings.from_env({}, data=tmp_path / "data")
+
+
+@pytest.fixture
+def registry(settings: ServerSettings) -> Iterator[Registry]:
+    opened = Registry.open(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def admin_token(registry: Registry) -> str:
+    made = registry.first_start()
+    assert made is not None
+    return made.secret
+
+
+@pytest.fixture
+def app(registry: Registry, settings: ServerSettings) -> Flask:
+    app = create_app(registry, settings)
+    app.testing = False
+    return app
+
+
+@pytest.fixture
+def anonymous(app: Flask) -> Api:
+    return Api(InProcess(app))
+
+
+@pytest.fixture
+def admin(anonymous: Api, admin_token: str) -> Api:
+    return anonymous.as_(admin_token)
+
+
+@pytest.fixture
+def task(admin: Api) -> Api:
+    """The admin, with a namespace `task` at hand."""
+    admin.call("POST", "/namespaces", {"name": "task"}, expect=201)
+    return admin
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_adapter(tmp_path / "adapter", readme="---\nlicense: mit\ntags: [qa]\n---\n# An adapter\n")

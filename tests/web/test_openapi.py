@@ -1,0 +1,99 @@
+"""The API does what its OpenAPI document says, whatever is thrown at it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from openapi_spec_validator import validate
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from .api import Api
+from .world import World, build_world
+
+
+def test_the_document_is_valid_openapi(anonymous: Api) -> None:
+    validate(anonymous.get("/openapi.json").json)
+
+
+def test_every_route_is_described(app: Flask, anonymous: Api) -> None:
+    described = set()
+    for path, operations in anonymous.get("/openapi.json").json["paths"].items():
+        described |= {(path, method.upper()) for method in operations if method != "parameters"}
+    served = set()
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/") and rule.endpoint != "openapi":
+            path = re.sub(r"<(?:[a-z_]+:)?([a-z_]+)>", r"{\1}", rule.rule)
+            served |= {(path, method) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}}
+    assert described == served
+
+
+def test_every_operation_says_what_it_does(anonymous: Api) -> None:
+    for path, operations in anonymous.get("/openapi.json").json["paths"].items():
+        for method, operation in operations.items():
+            if method != "parameters":
+                assert operation.get("summary"), f"{method} {path}"
+
+
+EXAMPLES = int(os.environ.get("LORAHUB_FUZZ_EXAMPLES", "8"))
+"""For each operation.  The slow run takes many times more."""
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+def test_nothing_that_fits_or_breaks_the_schema_makes_the_server_fail(tmp_path: Path) -> None:
+    fuzz(tmp_path, EXAMPLES)
+
+
+@pytest.mark.slow
+def test_a_long_fuzzing_run_finds_nothing_either(tmp_path: Path) -> None:
+    fuzz(tmp_path, 150)
+
+
+def fuzz(folder: Path, examples: int) -> None:
+    """Send what the schema allows and what it forbids to every operation; hold every answer against the document."""
+    world = build_world(folder)
+    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", world.app)
+    headers = {"Authorization": f"Bearer {world.admin.token}"}
+    options = hypothesis_settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                options(given(case=operation.as_strategy(generation_mode=mode))(_checker(headers, world)))()
+    finally:
+        world.registry.close()
+
+
+def _checker(headers: dict[str, str], world: World) -> Callable[..., None]:
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    return check
