@@ -101,7 +101,7 @@ def parse_key(name: str) -> AdapterTensor:
             if module:
                 return AdapterTensor(name, module, kind)
     module, dot, parameter = module_path.rpartition(".")
-    if not dot or not name.startswith(PREFIX):
+    if not dot or not name.startswith(PREFIX) or module.startswith("."):
         raise InvalidAdapter(
             f"The tensor {name[:120]!r} is no part of a LoRA adapter: its name should start with {PREFIX!r}. "
             "Save the adapter again with PEFT: model.save_pretrained(folder)."

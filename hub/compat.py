@@ -153,7 +153,8 @@ def _check_modules(content: AdapterContent, base: BaseSpec) -> Iterator[Finding]
     misfits = find_misfits(content, base)
     missing = [misfit for misfit in misfits if misfit.code == "modules"]
     modules = {part.module for part in content.parts}
-    if missing and len({misfit.module for misfit in missing}) == len(modules):
+    updated = {part.module for part in content.parts if part.kind in {"lora_A", "embedding_A"}}
+    if missing and {misfit.module for misfit in missing} >= (updated or modules):
         yield _other_architecture(missing, base)
         return
     yield Finding("ok", "architecture", f"The base is a {_architecture(base)} with the adapter's modules")

@@ -27,6 +27,7 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _LLAMA_LIKE,
     "llama-biased": _LLAMA_LIKE | {"attention_bias": True, "mlp_bias": True, "head_dim": 24},
     "llama-tied": _LLAMA_LIKE | {"tie_word_embeddings": True, "num_key_value_heads": 4},
+    "llama-wide": _LLAMA_LIKE | {"intermediate_size": 96},
     "mistral": _LLAMA_LIKE,
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE | {"head_dim": 32},
