@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hub.registry import outbox, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
-from hub.registry.models import AuditRow
+from hub.registry.models import AdapterRow, AuditRow
 from hub.registry.values import AuditEvent
 
 
@@ -41,8 +41,21 @@ def record(
     )
     session.add(row)
     session.flush()
+    _note_change(session, target)
     if namespace is not None:
         outbox.enqueue(context, session, namespace, to_event(row))
+
+
+def _note_change(session: Session, target: str) -> None:
+    """Raise the revision of the adapter that the event is about: what is cached of it is old from now on."""
+    name = target.partition("@")[0]
+    if "/" in name:
+        session.execute(
+            update(AdapterRow)
+            .where(AdapterRow.full_name == name)
+            .values(revision=AdapterRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def listing(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from sqlalchemy import Select, func, select
+from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -220,6 +221,13 @@ def update(
         if parent is not None:
             _set_parent(session, row, parent)
         session.flush()
+        bound = select(VersionRow.adapter_id).where(VersionRow.base_id == row.id)
+        session.execute(
+            sql_update(AdapterRow)
+            .where(AdapterRow.id.in_(bound))
+            .values(revision=AdapterRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
         audit.record(
             context,
             session,

@@ -90,7 +90,7 @@ def _at(
     session: Session, actor: Actor, row: AdapterRow, name: AdapterName, revision: str
 ) -> tuple[CommitRow, VersionRow | None]:
     """Return the commit, and its version if it is one, of any kind of revision."""
-    commit_id = row.head if revision == MAIN else revision
+    commit_id = main_of(session, row) if revision == MAIN else revision
     if commit_id is not None:
         query = select(CommitRow, VersionRow).outerjoin(VersionRow, CommitRow.version_id == VersionRow.id)
         query = query.where(CommitRow.adapter_id == row.id, CommitRow.commit == commit_id)
@@ -104,6 +104,17 @@ def _at(
     if commit is None:
         raise VersionNotFound(f"{name} has no commit for {revision[:100]}.")
     return commit, version
+
+
+def main_of(session: Session, row: AdapterRow) -> str | None:
+    """Return the commit that `main` means: the last one accepted, or the newest good version if that is yanked."""
+    query = select(VersionRow).join(CommitRow, CommitRow.version_id == VersionRow.id)
+    query = query.where(CommitRow.adapter_id == row.id, CommitRow.commit == row.head, VersionRow.deleted_at.is_(None))
+    version = session.scalar(query.limit(1))
+    if version is None or version.yanked_at is None or row.latest_number is None:
+        return row.head
+    latest = select(VersionRow.digest).where(VersionRow.adapter_id == row.id, VersionRow.number == row.latest_number)
+    return (session.scalar(latest) or "")[:40]
 
 
 def _files(session: Session, commit: CommitRow, version: VersionRow | None) -> tuple[TreeFile, ...]:
@@ -148,10 +159,11 @@ def commit_tree(
         row = adapters.lock_or_add(context, session, namespace, name, None)
         if row.head is None:
             adapters.add_first_commit(context, session, actor, row)
-        if parent is not None and parent != row.head:
+        main = main_of(session, row)
+        if parent is not None and parent not in {row.head, main}:
             raise PreconditionFailed(
-                f"{name} moved on: main is {(row.head or '')[:12]}, not {parent[:12]}. Fetch it, then commit again.",
-                head=row.head,
+                f"{name} moved on: main is {(main or '')[:12]}, not {parent[:12]}. Fetch it, then commit again.",
+                head=main,
             )
         if proposal is not None:
             found = publish.write(
@@ -159,6 +171,9 @@ def commit_tree(
             )
             commit, version = _at(session, actor, row, name, f"v{found.version.number}")
             return _to_commit(session, commit, version)
+        head, version = _at(session, actor, row, name, row.head or MAIN)
+        if version is None and {file.path: file.sha256 for file in _files(session, head, None)} == dict(tree):
+            return _to_commit(session, head, None)
         return _to_commit(session, _add_draft(context, session, actor, namespace, row, files, text, problem), None)
 
     return context.database.transact(work)

@@ -35,6 +35,11 @@ class BlobHash:
         """None for large blobs and for streams that were not as long as announced."""
         return self._git.hexdigest() if self._git is not None and self.count == self._size else None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is known that can be: a small stream of unknown length has no git id yet."""
+        return self.git_sha1 is not None or self.count > GIT_SHA1_LIMIT
+
     def check(self, sha256: str | None, size: int | None) -> None:
         """Raise DigestMismatch unless the bytes are the ones that were announced."""
         if size is not None and size != self.count:

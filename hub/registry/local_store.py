@@ -59,11 +59,14 @@ class LocalStore:
             raise _no_upload() from error
 
     def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
+        return self._append(key, offset, stream, limit, BlobHash(limit))
+
+    def _append(self, key: str, offset: int, stream: ByteStream, limit: int, fresh: BlobHash) -> int:
         with _translated_errors(), self._locked(key) as file:
             end = os.fstat(file).st_size
             if end != offset:
                 raise _other_offset(end)
-            hash_so_far = self._seen.pop(key, None) if offset else BlobHash(limit)
+            hash_so_far = self._seen.pop(key, None) if offset else fresh
             os.lseek(file, offset, os.SEEK_SET)
             for piece in chunks(stream, limit):
                 _write_all(file, piece)
@@ -85,7 +88,8 @@ class LocalStore:
             os.fsync(file)
             seen = self._seen.pop(key, None)
             length = os.fstat(file).st_size
-            digest = seen if seen is not None and seen.count == length else _hash(file, length)
+            is_whole = seen is not None and seen.count == length and seen.is_complete
+            digest = seen if seen is not None and is_whole else _hash(file, length)
         digest.check(sha256, size)
         return Staged(key, digest.sha256, length, digest.git_sha1)
 
@@ -93,7 +97,7 @@ class LocalStore:
         key = self.begin(size or 0)
         try:
             # One byte more than announced is let in, so that a stream that lies is noticed and not cut short.
-            self.append(key, 0, stream, limit if size is None else min(size + 1, limit))
+            self._append(key, 0, stream, limit if size is None else min(size + 1, limit), BlobHash(size))
             return self.verify(key, sha256, size)
         except BaseException:
             self.drop(key)

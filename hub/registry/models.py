@@ -139,6 +139,7 @@ class AdapterRow(Model):
     """`last_number` only ever grows, through deletes too: a number is never used again.
 
     recent_id: id of the newest version, 0 without one; the catalog shows only adapters above 0.
+    revision: counts the mutations of the adapter and of all that hangs on it, so that a cache knows when it is old.
     deleted_at: a tombstone, which keeps the name with its namespace.
     """
 
@@ -161,6 +162,7 @@ class AdapterRow(Model):
     latest_number: Mapped[int | None]
     recent_id: Mapped[int] = mapped_column(BigInteger, default=0)
     version_count: Mapped[int] = mapped_column(default=0)
+    revision: Mapped[int] = mapped_column(BigInteger, default=0)
     head: Mapped[str | None] = mapped_column(String(40))
     downloads: Mapped[int] = mapped_column(default=0)
     description: Mapped[str] = mapped_column(Text, default="")

@@ -5,13 +5,38 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hub.errors import Conflict, UserNotFound
+from hub.errors import Conflict, InvalidRef, UserNotFound
 from hub.refs import parse_namespace
 from hub.registry import audit, facets, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, MemberRow, NamespaceRow, UserRow
 from hub.registry.values import Member, Namespace, Role
+
+RESERVED = frozenset(
+    {
+        "account",
+        "api",
+        "badges",
+        "bases",
+        "datasets",
+        "docs",
+        "favicon.ico",
+        "feeds",
+        "healthz",
+        "login",
+        "logout",
+        "metrics",
+        "models",
+        "readyz",
+        "robots.txt",
+        "search",
+        "spaces",
+        "static",
+    }
+)
+"""First parts of the server's own paths."""
+
 
 # Queries ---------------------------------------------------------------------------------------------------------
 
@@ -103,7 +128,9 @@ def add(
     private: bool = False,
     description: str = "",
 ) -> NamespaceRow:
-    """Insert a namespace with its first owner.  Raises Conflict when the name was ever used."""
+    """Insert a namespace with its first owner.  Raises Conflict when the name was ever used; InvalidRef."""
+    if name in RESERVED:
+        raise InvalidRef(f"{name!r} can't be a namespace: the server has pages of that name. Choose another name.")
     if session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == parse_namespace(name))) is not None:
         raise Conflict(f"The namespace {name!r} is taken. Choose another name.")
     row = NamespaceRow(name=name, kind=kind, private=private, description=description, created_at=context.now())

@@ -133,6 +133,8 @@ class S3Store:
             digest = self._send(key, stream, size, limit if size is None else min(size + 1, limit))
             digest.check(sha256, size)
             self.join(key, ())
+            if not digest.is_complete:
+                return self.verify(key, sha256, size)
         except BaseException:
             self.drop(key)
             raise

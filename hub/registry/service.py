@@ -37,6 +37,7 @@ from hub.registry import (
     namespaces,
     publish,
     quotas,
+    resolving,
     sessions,
     tokens,
     uploads,
@@ -46,6 +47,7 @@ from hub.registry import (
 )
 from hub.registry.access import ANONYMOUS, Action, Actor
 from hub.registry.context import Context
+from hub.registry.resolving import VersionCache
 from hub.registry.streams import ByteStream
 from hub.registry.values import (
     Adapter,
@@ -55,6 +57,7 @@ from hub.registry.values import (
     Base,
     Commit,
     DailyDownloads,
+    Lineage,
     Metric,
     Namespace,
     NewToken,
@@ -82,6 +85,7 @@ class Registry:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self._resolved = VersionCache()
 
     @classmethod
     def open(cls, settings: ServerSettings) -> Registry:
@@ -307,11 +311,15 @@ class Registry:
 
         Raises AdapterNotFound, VersionNotFound, AliasNotFound.  `latest` is the newest that isn't yanked.
         """
-        return versions.resolve(self.context, actor, ref)
+        return resolving.resolve(self.context, self._resolved, actor, ref)
 
     def versions(self, actor: Actor, name: AdapterName) -> tuple[Version, ...]:
         """List all versions, newest first, without manifests."""
         return versions.listing(self.context, actor, name)
+
+    def children(self, actor: Actor, ref: AdapterRef) -> tuple[Lineage, ...]:
+        """Return the readable versions that name this one as a parent: `ref` is the child's."""
+        return versions.children(self.context, actor, ref)
 
     def open_file(self, actor: Actor, ref: AdapterRef, path: str) -> StoredFile:
         """Raises FileNotFound when the version has no such file."""

@@ -55,7 +55,7 @@ def actor(context: Context, secret: str) -> Actor:
         raise Unauthenticated("The login ended. Log in again.")
     row, user, token = found
     if token is not None:
-        tokens.check_usable(token, user, context.now())
+        tokens.check_usable(token.name, token.revoked_at, token.expires_at, context.now())
     return Actor(
         user=user.name,
         user_id=user.id,

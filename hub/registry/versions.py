@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from hub.errors import AliasNotFound, Conflict, NotFound, VersionNotFound
 from hub.refs import LATEST, AdapterName, AdapterRef
-from hub.registry import adapters, audit, facets, quotas
+from hub.registry import adapters, audit, facets, permissions, quotas
 from hub.registry.access import Action, Actor
 from hub.registry.context import DELETE_WINDOW, Context
 from hub.registry.lookup import find_adapter, find_version, no_version, user_name
@@ -25,6 +25,7 @@ from hub.registry.models import (
     LineageRow,
     ManifestRow,
     MetricRow,
+    NamespaceRow,
     UserRow,
     VersionRow,
 )
@@ -84,6 +85,30 @@ def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version,
         row, _ = find_adapter(session, actor, name)
         query = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
         return tuple(describe_many(session, row, session.scalars(query.order_by(VersionRow.number.desc())).all()))
+
+
+def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, ...]:
+    with context.database.read() as session:
+        _, version = find(session, actor, ref)
+        query = (
+            select(LineageRow.kind, AdapterRow.full_name, VersionRow.number)
+            .join(VersionRow, LineageRow.version_id == VersionRow.id)
+            .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+            .join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
+            .where(LineageRow.parent_id == version.id, VersionRow.deleted_at.is_(None), AdapterRow.deleted_at.is_(None))
+            .order_by(VersionRow.id)
+            .limit(1_000)
+        )
+        readable = permissions.readable_ids(session, actor)
+        if readable is not None:
+            public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False)
+            query = query.where(public | NamespaceRow.id.in_(readable))
+        found = session.execute(query).all()
+    return tuple(_to_lineage(kind, f"{name}@v{number}", number) for kind, name, number in found)
+
+
+def _to_lineage(kind: str, ref: str, number: int | None) -> Lineage:
+    return Lineage("merged-from" if kind == "merged-from" else "trained-from", ref, number)
 
 
 def load_manifest(session: Session, version_id: int) -> bytes:
@@ -184,9 +209,7 @@ def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
     query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
     found: dict[int, list[Lineage]] = {}
     for row, number in session.execute(query):
-        merged = row.kind == "merged-from"
-        parent_value = Lineage("merged-from" if merged else "trained-from", row.ref, number)
-        found.setdefault(row.version_id, []).append(parent_value)
+        found.setdefault(row.version_id, []).append(_to_lineage(row.kind, row.ref, number))
     return found
 
 
@@ -311,7 +334,7 @@ def count_download(context: Context, actor: Actor, version_id: int, visitor: str
         session.execute(
             update(AdapterRow)
             .where(AdapterRow.id == adapter_id)
-            .values(downloads=AdapterRow.downloads + 1)
+            .values(downloads=AdapterRow.downloads + 1, revision=AdapterRow.revision + 1)
             .execution_options(synchronize_session=False)
         )
         return True
