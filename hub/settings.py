@@ -60,6 +60,7 @@ _SERVER_NUMBERS = (
     "reads_per_minute",
     "writes_per_minute",
     "trusted_proxies",
+    "upstream_cache_bytes",
 )
 
 
@@ -70,7 +71,8 @@ class ServerSettings:
     threads: of each worker.  drain_seconds: how long a stopping server lets transfers finish.
     reads_per_minute, writes_per_minute: of each caller, over all workers; 0 is unlimited.
     trusted_proxies: how many reverse proxies stand in front, whose X-Forwarded-* headers are believed.
-    trusted_hosts: hosts on private networks that imports and webhooks may reach all the same.
+    trusted_hosts: hosts on private networks that imports, webhooks and the upstream may be at all the same.
+    upstream_cache_bytes: how much of the upstream's files is kept; those not asked for the longest go first.
     """
 
     data: Path
@@ -90,6 +92,7 @@ class ServerSettings:
     writes_per_minute: int = 6_000
     trusted_proxies: int = 0
     trusted_hosts: tuple[str, ...] = ()
+    upstream_cache_bytes: int = 200 * 1024**3
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> ServerSettings:

@@ -17,16 +17,17 @@ Source: huggingface_hub's clients, 0.36 to 2.4, as they speak; docs/huggingface.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any
 
 from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 
-from hub.errors import HubError
+from hub.errors import AdapterNotFound, HubError, NamespaceNotFound
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from . import hf_commit, hf_errors, hf_files, hf_info, hf_manage, hf_upload, xet, xet_shard, xet_xorb
+from . import hf_commit, hf_errors, hf_files, hf_info, hf_manage, hf_upload, hf_upstream, xet, xet_shard, xet_xorb
 from .identity import settings
 
 View = Callable[..., Any]
@@ -80,12 +81,15 @@ XET_ROUTES: tuple[tuple[str, str, View], ...] = (
 # What is not kept here must still be told so in the client's own words.
 MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/api/models/<name>", hf_info.missing),
-    ("GET", "/api/models/<name>/<any(revision, tree, refs, commits):_kind>/<filepath:_rest>", hf_info.missing),
-    ("GET", "/<name>/resolve/<selector:_revision>/<filepath:_rest>", hf_info.missing),
-    ("GET", "/api/<any(datasets, spaces, kernels):_kind>/<filepath:name>", hf_info.missing),
-    ("GET", "/<any(datasets, spaces, kernels):_kind>/<filepath:name>", hf_info.missing),
+    ("GET", "/api/models/<name>/refs", hf_info.missing),
+    ("GET", "/api/models/<name>/<any(revision, commits):what>/<selector:revision>", hf_info.missing),
+    ("GET", "/api/models/<name>/tree/<selector:revision>", hf_info.missing),
+    ("GET", "/api/models/<name>/tree/<selector:revision>/<filepath:path>", hf_info.missing),
+    ("POST", "/api/models/<name>/paths-info/<selector:revision>", hf_info.missing),
+    ("GET", "/<name>/resolve/<selector:revision>/<filepath:path>", hf_info.resolve_missing),
+    ("GET", "/api/<any(datasets, spaces, kernels):kind>/<filepath:name>", hf_info.missing),
+    ("GET", "/<any(datasets, spaces, kernels):kind>/<filepath:name>", hf_info.missing),
 )
-
 
 # Routes that read their body in parts; the application's own limit is for bodies that are read whole.
 BODY_LIMITS: dict[str, Callable[[ServerSettings], int]] = {
@@ -106,11 +110,30 @@ def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> tuple
 def make_blueprint() -> Blueprint:
     hf = Blueprint("hf", __name__)
     hf.before_request(_set_body_limit)
-    for method, rule, view in (*READ_ROUTES, *WRITE_ROUTES, *XET_ROUTES, *MISSING_ROUTES):
+    for method, rule, view in (*READ_ROUTES, *MISSING_ROUTES):
+        hf.add_url_rule(rule, view.__name__, _or_upstream(view), methods=[method])
+    for method, rule, view in (*WRITE_ROUTES, *XET_ROUTES):
         hf.add_url_rule(rule, view.__name__, view, methods=[method])
     for kind in (HubError, HTTPException, Exception):
         hf.register_error_handler(kind, hf_errors.answer)
     return hf
+
+
+@cache
+def _or_upstream(view: View) -> View:
+    """Let the upstream answer for a repository that isn't here.  One view of several rules stays one."""
+
+    @wraps(view)
+    def answer(**args: str) -> Any:
+        try:
+            return view(**args)
+        except (AdapterNotFound, NamespaceNotFound):
+            found = hf_upstream.forward(args)
+            if found is None:
+                raise
+            return found
+
+    return answer
 
 
 def _set_body_limit() -> None:

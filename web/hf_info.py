@@ -278,3 +278,8 @@ def _number(name: str, default: int) -> int:
 def missing(name: str = "", **_: Any) -> Response:
     """Answer for kinds of repositories that are not kept here: data sets, spaces, models without a namespace."""
     raise AdapterNotFound(f"There is no repository {name} of that kind here: lorahub keeps LoRA adapters.")
+
+
+def resolve_missing(name: str, **rest: str) -> Response:
+    """Answer for a file of a model without a namespace."""
+    return missing(name, **rest)

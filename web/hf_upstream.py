@@ -36,17 +36,17 @@ _KEPT_HEADERS = ("X-Repo-Commit", "X-Error-Code", "X-Error-Message", "X-HF-Warni
 _XET_FIELDS = frozenset({"xetHash", "xet_hash", "xetEnabled"})
 
 
-def forward(namespace: str | None, name: str, revision: str, path: str | None) -> Response | None:
+def forward(args: dict[str, str]) -> Response | None:
     """Return the upstream's answer to this request, or None where there is none for this caller.
 
-    namespace: None for a repository without one.  path: of the file that is read, None for everything else.
+    args: what the route understood: namespace (not for a repository without one), name, revision, path.
     """
-    if not _may_forward(namespace):
+    if "name" not in args or args.get("kind") or not _may_forward(args.get("namespace")):
         return None
-    address = _address()
-    if path is None:
-        return _forward_json(address, _is_fixed(revision))
-    return _forward_file(address, path, _is_fixed(revision))
+    fixed = _COMMIT.match(args.get("revision", "")) is not None
+    if request.endpoint in {"hf.resolve", "hf.resolve_missing"}:
+        return _forward_file(_address(), args["path"], fixed)
+    return _forward_json(_address(), fixed)
 
 
 def _may_forward(namespace: str | None) -> bool:
@@ -57,14 +57,9 @@ def _may_forward(namespace: str | None) -> bool:
     return used.upstream_token is None or not current_actor().is_anonymous
 
 
-def _is_fixed(revision: str) -> bool:
-    """Whether a revision always means the same files."""
-    return _COMMIT.match(revision) is not None
-
-
 def _address() -> str:
     """Return this request's path and query, written anew from what the route understood."""
-    path = url_for(request.endpoint or "", **(request.view_args or {}))
+    path = url_for(request.endpoint or "", _method=request.method, **(request.view_args or {}))
     if any(part in {".", ".."} for part in unquote(path).split("/")):
         raise InvalidRequest("An address may not go up with '..'.")
     query = request.query_string.decode("latin-1")

@@ -29,6 +29,7 @@ class Counter:
 
     url: str
     seen: list[Seen] = field(default_factory=list)
+    closed: bool = False
 
     def forget(self) -> None:
         self.seen.clear()
@@ -54,6 +55,9 @@ def counting_proxy(target: str) -> Iterator[Counter]:
             pass
 
         def _pass_on(self) -> None:
+            if counter.closed:
+                self.close_connection = True
+                return
             body = self._read_body()
             headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP | {"content-length"}}
             if body or self.command in {"POST", "PUT"}:
@@ -110,5 +114,6 @@ def counting_proxy(target: str) -> Iterator[Counter]:
     try:
         yield counter
     finally:
+        counter.closed = True
         server.shutdown()
         server.server_close()
