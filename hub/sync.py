@@ -20,7 +20,7 @@ from pathlib import Path
 from hub.adapter_files import FolderScan, build_manifest, scan_folder
 from hub.cache import Cache
 from hub.client import Client
-from hub.errors import InvalidRequest, NetworkError, Offline
+from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline
 from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.offline import KnownVersions
 from hub.parallel import Job, run_all
@@ -201,8 +201,20 @@ def _ask(ref: AdapterRef, client: Client, known: KnownVersions) -> VersionInfo:
             raise
         raise NetworkError(f"{error.message} ({cached.ref} is in the cache.)") from error
     _manifest_of(info)
+    _check_is_what_was_asked(info, ref)
     known.remember(info, ref)
     return info
+
+
+def _check_is_what_was_asked(info: VersionInfo, ref: AdapterRef) -> None:
+    """A ref that can only mean one version must not come back as another: a digest is a promise of the bytes."""
+    is_other_version = ref.version is not None and info.version != ref.version
+    is_other_content = ref.digest is not None and info.digest != ref.digest
+    if info.adapter != ref.adapter or is_other_version or is_other_content:
+        raise DigestMismatch(
+            f"{ref} was asked for and the registry described {info.ref} (sha256:{info.digest[:12]}…). Nothing was "
+            "fetched; do not trust this registry."
+        )
 
 
 def _fetch_blobs(info: VersionInfo, manifest: Manifest, cache: Cache, client: Client, observer: Observer) -> None:
