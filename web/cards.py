@@ -27,6 +27,9 @@ from .highlight import highlight
 
 MAX_CARD_BYTES = 64 * 1024
 MAX_TOKENS = 30_000
+MAX_BRACKETS = 8_000
+MAX_RAW_TAGS = 2_000
+MAX_TABLE_CELLS = 10_000
 MAX_ATTRIBUTE_CHARS = 256 * 1024
 ANCHOR_PREFIX = "card-"
 """Set before every id, so that a card can't take the place of an element of the page."""
@@ -53,6 +56,7 @@ _ATTRIBUTES = {
     **{f"h{level}": {"id"} for level in range(2, 7)},
 }
 _CLASS = {"div": re.compile(r"table-scroll\Z"), "span": re.compile(r"(tok-[a-z0-9]{1,4}|remote-image)\Z")}
+_DELIMITER_ROW = re.compile(r"[|:\s-]+\Z")
 _SMALL_NUMBER = re.compile(r"[0-9]{1,4}\Z")
 _SLUG = re.compile(r"[^\w]+")
 _IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
@@ -109,8 +113,8 @@ def render_card(data: bytes, links: FileLinks) -> Card:
     front, body = split_front_matter(text)
     parser = _parser()
     environment: dict[str, Any] = {"links": links}
-    tokens = parser.parse(body, environment)
-    if not _is_affordable(tokens):
+    tokens = parser.parse(body, environment) if _is_parsable(body) else None
+    if tokens is None or not _is_affordable(tokens):
         return Card(_plain(body), front, (), "The card is too intricate to render, so it is shown as plain text.")
     headings = _adjust(tokens)
     html = parser.renderer.render(tokens, parser.options, environment)
@@ -127,14 +131,36 @@ def _parser() -> MarkdownIt:
     return parser
 
 
+def _is_parsable(body: str) -> bool:
+    """Whether the parser takes no longer over `body` than over ordinary text of its size."""
+    return body.count("[") <= MAX_BRACKETS and _count_cells(body) <= MAX_TABLE_CELLS
+
+
+def _count_cells(body: str) -> int:
+    """Return how many cells the tables may have at most: a row of one bar is filled up to the width of its head."""
+    cells = columns = 0
+    for line in body.splitlines():
+        row = line.strip()
+        if not row:
+            columns = 0
+        elif "-" in row and _DELIMITER_ROW.match(row):
+            columns = max(columns, row.count("|") + 1)
+        cells += columns
+    return cells
+
+
 def _is_affordable(tokens: Sequence[Token]) -> bool:
-    """Whether rendering stays near the size of the source: a link's address is written once per use of its label."""
-    count = characters = 0
+    """Whether rendering stays near the size of the source: a link's address is written once per use of its label.
+
+    Raw tags count apart: sanitizing elements that are nested in each other takes the square of their number.
+    """
+    count = characters = tags = 0
     for token in tokens:
         for each in (token, *(token.children or ())):
             count += 1
             characters += sum(len(str(value)) for value in each.attrs.values())
-        if count > MAX_TOKENS or characters > MAX_ATTRIBUTE_CHARS:
+            tags += each.content.count("<") if each.type in {"html_block", "html_inline"} else 0
+        if count > MAX_TOKENS or characters > MAX_ATTRIBUTE_CHARS or tags > MAX_RAW_TAGS:
             return False
     return True
 

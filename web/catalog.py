@@ -17,9 +17,10 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlencode
 
-from flask import Blueprint, Flask, Response, g, render_template, request, url_for
+from flask import Blueprint, Flask, Response, current_app, g, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from hub.errors import AuthError, FileNotFound, HubError, InvalidRequest, NotFound, VersionNotFound
@@ -33,8 +34,11 @@ from .errors import ERROR_PAGE
 from .extras import badge_address, public_endpoint, register_extras
 from .files import send_stored
 from .identity import current_actor, registry
-from .pages import formats, insight, links
+from .pages import formats, links
 from .pages.bases import base_tree
+from .pages.changes import ChangesView
+from .pages.insight import Insights
+from .pages.layers import view_parameters
 from .pages.listing import parse_query, view_listing
 from .pages.matrix import judge_bases
 from .pages.version import (
@@ -54,7 +58,7 @@ from .snippets import base_argument
 from .svg import bars
 
 MAX_LISTED_TENSORS = 2_000
-MAX_SEARCH_CHARS = 200
+_INSIGHTS = "lorahub.insights"
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _HEADLINES = {
     400: "That address asks for something odd",
@@ -69,11 +73,12 @@ _HEADLINES = {
 catalog = Blueprint("catalog", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
 
-def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> Sequence[Blueprint]:
+def install(app: Flask, _registry: Registry, settings: ServerSettings) -> Sequence[Blueprint]:
     """Mount the catalog.  Returns the blueprints that need no CSRF token: none, its forms all carry one."""
     formats.install_filters(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.config[ERROR_PAGE] = error_page
+    app.extensions[_INSIGHTS] = Insights(settings.data / "insights")
     app.register_blueprint(catalog)
     return ()
 
@@ -154,7 +159,8 @@ def _show_list(name: str | None) -> str:
     page = registry().search(current_actor(), query)
 
     def urls(fields: Mapping[str, Sequence[str]]) -> str:
-        return url_for("catalog.namespace", namespace=name, **fields) if name else url_for("catalog.home", **fields)
+        here = url_for("catalog.namespace", namespace=name) if name else url_for("catalog.home")
+        return f"{here}?{urlencode(fields, doseq=True)}" if fields else here
 
     view = view_listing(request.args, page, urls)
     return render_template(
@@ -213,10 +219,10 @@ def version(namespace: str, name: str, number: int) -> str:
         view=view,
         versions=versions,
         previous=before,
-        layers=insight.layers(registry(), current_actor(), view.version),
+        layers=_insights().layers(registry(), current_actor(), view.version),
         changes=_changes(_resolve(shown.name, before.number), view.version) if before else None,
         card=_card(view.version),
-        kinds=insight.module_kinds(view.manifest, view.config),
+        parameters=view_parameters(view.manifest),
         tensors=view.manifest.tensors[:MAX_LISTED_TENSORS],
         config_json=preview("adapter_config.json", json.dumps(view.manifest.config, indent=2).encode()),
     )
@@ -271,8 +277,12 @@ def compare(namespace: str, name: str) -> str:
     )
 
 
-def _changes(before: Version, after: Version) -> insight.ChangesView:
-    return insight.changes(registry(), current_actor(), before, after)
+def _changes(before: Version, after: Version) -> ChangesView:
+    return _insights().changes(registry(), current_actor(), before, after)
+
+
+def _insights() -> Insights:
+    return cast("Insights", current_app.extensions[_INSIGHTS])
 
 
 def _asked_version(field: str, versions: Sequence[Version], default: int) -> int:

@@ -19,7 +19,7 @@ from hub.web.pages.changes import ModuleMove, field_changes, file_changes, tenso
 from hub.web.pages.feeds import ATOM, Entry, render_feed
 from hub.web.pages.formats import ago, bytes_text, count_text, method_text, natural_key, number_text
 from hub.web.pages.grid import OUTSIDE, place_of, rows_and_columns
-from hub.web.pages.insight import LayerRow, draw_layers, module_kinds
+from hub.web.pages.layers import LayerRow, draw_layers, view_parameters
 from hub.web.pages.listing import FACET_SIZE, parse_query, view_listing
 from hub.web.pages.matrix import judge, judge_bases
 from hub.web.pages.memory import Memory
@@ -245,18 +245,19 @@ def test_differences_of_two_manifests_are_listed() -> None:
 
 def test_moves_are_counted_and_averaged() -> None:
     moves = [ModuleMove("model.layers.0.q_proj", 1.0, 1.0, 1.0), ModuleMove("model.layers.1.q_proj", 1.0, 2.0, 0.5)]
-    view = view_changes(manifest(), manifest(), moves)
+    view = view_changes(manifest(), manifest(), moves, 0.75)
     assert (view.compared, view.changed, view.mean_cosine, view.top) == (2, 1, 0.75, 0.5)
     assert view.chart
 
 
 def test_parameters_by_kind_add_up() -> None:
-    rows = module_kinds(manifest(rank=2), LoraConfig(rank=2))
-    assert [(row.kind, row.modules, row.ranks, row.parameters) for row in rows] == [
+    view = view_parameters(manifest(rank=2))
+    assert view.line.startswith("trainable params: 64 ||")
+    assert [(row.name, row.modules, row.ranks, row.parameters) for row in view.kinds] == [
         ("q_proj", 1, "2", 2 * 8 * 2),
         ("v_proj", 1, "2", 2 * 8 * 2),
     ]
-    assert sum(row.share for row in rows) == pytest.approx(1.0)
+    assert sum(row.share for row in view.kinds) == sum(row.share for row in view.layers) == pytest.approx(1.0)
 
 
 def test_layer_map_names_each_module_and_its_rank() -> None:

@@ -48,17 +48,20 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True)
 class ModuleMove:
-    """One module's update in both versions: norms, and the cosine between them (None where one is zero)."""
+    """One module's update in both versions: its norms (None where it has none), and the cosine between them."""
 
     module: str
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     cosine: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class ChangesView:
-    """All differences.  changed, compared: modules that moved, of those in both.  note: why none were compared."""
+    """All differences.  changed, compared: modules that moved, of all.  mean_cosine: of the updates as a whole.
+
+    note: why no modules were compared; empty if they were.
+    """
 
     fields: tuple[FieldChange, ...]
     files: tuple[FileChange, ...]
@@ -72,7 +75,9 @@ class ChangesView:
     note: str = ""
 
 
-def view_changes(before: Manifest, after: Manifest, moves: Sequence[ModuleMove], note: str = "") -> ChangesView:
+def view_changes(
+    before: Manifest, after: Manifest, moves: Sequence[ModuleMove], mean_cosine: float | None, note: str = ""
+) -> ChangesView:
     """Return the differences of two manifests, with `moves` drawn as a map."""
     known = [move.cosine for move in moves if move.cosine is not None]
     return ChangesView(
@@ -84,7 +89,7 @@ def view_changes(before: Manifest, after: Manifest, moves: Sequence[ModuleMove],
         top=max((1 - cosine for cosine in known), default=0.0),
         compared=len(moves),
         changed=sum(1 for move in moves if move.cosine is None or move.cosine < 1 - 1e-6 or move.before != move.after),
-        mean_cosine=sum(known) / len(known) if known else None,
+        mean_cosine=mean_cosine,
         note=note,
     )
 

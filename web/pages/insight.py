@@ -1,124 +1,152 @@
 """What the weights themselves say: layer maps and version diffs, computed once per content and kept.
 
-The numbers come from `hub.diff`, which works on r x r products and never builds an update of the base's size.  They are
-kept in memory and in the server's data folder under the digests that they were computed from, so they never go stale.
-One computation runs at a time in a process, and files over a limit are not read for a page at all.
+The numbers come from `hub.adapter_diff`, which works on r x r products and never builds an update of the base's size.
+They are kept in memory and in the server's data folder, under the digests that they were computed from: they never go
+stale.  One computation runs at a time in a process, and files over a limit are not read for a page at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from markupsafe import Markup
-
-from hub.adapter_keys import parse_keys
-from hub.errors import InvalidAdapter
-from hub.lora_config import LoraConfig
-from hub.manifest import Manifest
+from hub.adapter_diff import diff, layer_map
+from hub.errors import HubError
+from hub.manifest import CONFIG_FILE, WEIGHTS_FILE
 from hub.registry.service import Actor, Registry
-from hub.registry.values import Version
+from hub.registry.values import StoredFile, Version
 
-from ..svg import Heat, heat_map, meter
-from .changes import MODULE_ORDER, ChangesView, view_changes
-from .formats import number_text
-from .grid import place_of, rows_and_columns
+from .changes import ChangesView, ModuleMove, view_changes
+from .formats import bytes_text
+from .layers import LayerRow, LayersView, draw_layers
+from .memory import Memory
 
-MAX_ROWS = 48
-MAX_LISTED = 600
+MAX_WEIGHTS_BYTES = 512 * 1000 * 1000
+MAX_KEPT_FILES = 5_000
+WAIT_SECONDS = 20.0
+_FORMAT = "1"
+"""Part of every file's name: numbers that another release computed otherwise are not read."""
 
-
-@dataclass(frozen=True, slots=True)
-class LayerRow:
-    """One module: the Frobenius norm of its update (scaling included) and how many ranks it really uses."""
-
-    module: str
-    norm: float
-    effective_rank: float
-    rank: int
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LayersView:
-    """The layer map as drawn, and the numbers behind it; or a note that says why there is none."""
-
-    chart: Markup | None
-    rows: tuple[LayerRow, ...] = ()
-    top: float = 0.0
-    left_out: int = 0
-    note: str = ""
+class NotComputed(Exception):
+    """Why a page goes without the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class KindRow:
-    """All modules of one kind together.  share: of the adapter's parameters."""
+class StoredContent:
+    """A stored file as the core reads files: see `hub.adapter_files.Readable`."""
 
-    kind: str
-    modules: int
-    ranks: str
-    parameters: int
-    share: float
-    meter: Markup
+    stored: StoredFile
+    size: int
 
-
-def draw_layers(rows: Sequence[LayerRow]) -> LayersView:
-    """Draw the map of a version's modules."""
-    cells = {}
-    places = {row.module: place_of(row.module) for row in rows}
-    for row in rows:
-        place = places[row.module]
-        used = f"effective rank {number_text(row.effective_rank)} of {row.rank}"
-        cells[place.row, place.column] = Heat(row.norm, f"{row.module}\n‖ΔW‖ {number_text(row.norm)}, {used}")
-    names, columns = rows_and_columns(places.values(), MODULE_ORDER)
-    top = max((row.norm for row in rows), default=0.0)
-    title = f"Norm of the update by layer and module; the largest is {number_text(top)}"
-    return LayersView(
-        heat_map(names[:MAX_ROWS], columns, cells, title=title, top=top),
-        tuple(rows[:MAX_LISTED]),
-        top,
-        max(0, len(rows) - MAX_LISTED),
-    )
+    def read(self, offset: int, size: int) -> bytes:
+        return b"".join(self.stored.open(offset, min(offset + size, self.size)))
 
 
-def module_kinds(manifest: Manifest, config: LoraConfig) -> tuple[KindRow, ...]:
-    """Return the adapter's parameters by kind of module (`q_proj`, …), from the tensor table alone."""
-    try:
-        keys = parse_keys(
-            [tensor.name for tensor in manifest.tensors], bias=config.bias, modules_to_save=config.modules_to_save
-        )
-    except InvalidAdapter:
-        return ()  # a version from before a rule that it breaks: its page still opens
-    counts: dict[str, int] = {}
-    modules: dict[str, set[str]] = {}
-    for key, tensor in zip(keys, manifest.tensors, strict=True):
-        kind = place_of(key.module).row
-        counts[kind] = counts.get(kind, 0) + _numel(tensor.shape)
-        modules.setdefault(kind, set()).add(key.module)
-    total = sum(counts.values()) or 1
-    names, _ = rows_and_columns((place_of(key.module) for key in keys), MODULE_ORDER)
-    return tuple(_kind_row(kind, modules[kind], counts[kind], counts[kind] / total, config) for kind in names)
+class Insights:
+    """The numbers that this server has computed, below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._busy = threading.Lock()
+        self._memory: Memory[str, Any] = Memory(128)
+
+    def layers(self, registry: Registry, actor: Actor, version: Version) -> LayersView:
+        """Return the layer map of a version; a note instead where it can't be had."""
+        try:
+            found = self._recall(
+                f"layers-{version.digest}", version, lambda: _measure(_files(registry, actor, version))
+            )
+        except NotComputed as reason:
+            return LayersView(None, note=str(reason))
+        return draw_layers([LayerRow(*row) for row in found])
+
+    def changes(self, registry: Registry, actor: Actor, before: Version, after: Version) -> ChangesView:
+        """Return what differs between two versions; where the weights can't be compared, the rest with a note."""
+        pair = hashlib.sha256(f"{before.digest} {after.digest}".encode()).hexdigest()
+        try:
+            found = self._recall(
+                f"changes-{pair}",
+                max(before, after, key=lambda version: version.size_bytes),
+                lambda: _compare(_files(registry, actor, before), _files(registry, actor, after)),
+            )
+        except NotComputed as reason:
+            return view_changes(before.manifest, after.manifest, (), None, str(reason))
+        moves = [ModuleMove(*row) for row in found["moves"]]
+        return view_changes(before.manifest, after.manifest, moves, found["cosine"])
+
+    def _recall(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
+        return self._memory.get(key, lambda: self._read(key) or self._compute(key, largest, compute))
+
+    def _compute(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
+        """Compute and keep.  Raises NotComputed when the weights are too large, or others are being read already."""
+        weights = largest.manifest.file(WEIGHTS_FILE)
+        if weights is None or weights.size > MAX_WEIGHTS_BYTES:
+            size = bytes_text(weights.size if weights else 0)
+            raise NotComputed(f"The weights have {size}; maps are drawn for up to {bytes_text(MAX_WEIGHTS_BYTES)}.")
+        if not self._busy.acquire(timeout=WAIT_SECONDS):
+            raise NotComputed("The server is busy reading other weights. Load the page again in a moment.")
+        try:
+            found = self._read(key) or compute()
+        except HubError as error:
+            raise NotComputed(error.message) from error
+        finally:
+            self._busy.release()
+        self._write(key, found)
+        return found
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.{_FORMAT}.json"
+
+    def _read(self, key: str) -> Any:
+        try:
+            return json.loads(self._path(key).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("insight %s can't be read and is computed again: %s", key, error)
+            return None
+
+    def _write(self, key: str, found: Any) -> None:
+        """Keep the numbers for the other workers and the next start.  On a full disk they are computed again."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".part")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(found, file, allow_nan=False)
+            os.replace(temporary, self._path(key))
+            self._forget_oldest()
+        except (OSError, ValueError) as error:
+            log.warning("insight %s can't be kept: %s", key, error)
+
+    def _forget_oldest(self) -> None:
+        kept = list(self._folder.iterdir())
+        if len(kept) > MAX_KEPT_FILES:
+            oldest = sorted(kept, key=lambda path: path.stat().st_mtime)[: len(kept) // 10]
+            for path in oldest:
+                path.unlink(missing_ok=True)
 
 
-def _kind_row(kind: str, modules: set[str], parameters: int, share: float, config: LoraConfig) -> KindRow:
-    ranks = sorted({config.rank_for(module) for module in modules})
-    shown = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
-    return KindRow(kind, len(modules), shown, parameters, share, meter(share, title=f"{share:.0%} of the parameters"))
+def _files(registry: Registry, actor: Actor, version: Version) -> Mapping[str, StoredContent]:
+    opened = (registry.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE))
+    return {stored.entry.path: StoredContent(stored, stored.entry.size) for stored in opened}
 
 
-def _numel(shape: Iterable[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+def _measure(files: Mapping[str, StoredContent]) -> list[list[Any]]:
+    return [[cell.module, cell.norm, cell.effective_rank, cell.rank] for cell in layer_map(files).cells]
 
 
-def layers(_registry: Registry, _actor: Actor, _version: Version) -> LayersView:
-    """Return the layer map of a version."""
-    return LayersView(None, note="The layer map of this version has not been computed.")
-
-
-def changes(_registry: Registry, _actor: Actor, before: Version, after: Version) -> ChangesView:
-    """Return what differs between two versions of an adapter."""
-    return view_changes(
-        before.manifest, after.manifest, (), note="The modules of these versions have not been compared."
-    )
+def _compare(before: Mapping[str, StoredContent], after: Mapping[str, StoredContent]) -> dict[str, Any]:
+    found = diff(before, after)
+    moves = [[each.module, each.norm_before, each.norm_after, each.cosine] for each in found.modules]
+    return {"cosine": found.mean_cosine, "moves": moves}
