@@ -15,15 +15,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import click
 
 from hub import __version__
 from hub.errors import HubError
-
-if TYPE_CHECKING:
-    from stamina.instrumentation import RetryDetails
 
 EPILOG = """\b
 Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict,
@@ -35,7 +31,6 @@ LORAHUB_OFFLINE=1 (use the cache, ask nobody), LORAHUB_CONFIG, NO_COLOR.
 
 INTERRUPTED = 130
 _BROKEN_PIPE = 141
-_LONG_WAIT_SECONDS = 1.0
 
 # name -> (module, what --help says).  The texts stand here so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -113,15 +108,6 @@ def load_command(name: str) -> click.Command:
 @click.version_option(__version__, prog_name="lorahub")
 def lorahub() -> None:
     """Versioned LoRA adapters: push, pull, check and run them."""
-    from stamina.instrumentation import set_on_retry_hooks
-
-    # By default each retry is logged, on stdout where structlog is installed: that is where our data goes.
-    set_on_retry_hooks([_show_long_wait])
-
-
-def _show_long_wait(details: RetryDetails) -> None:
-    if details.wait_for >= _LONG_WAIT_SECONDS:
-        click.echo(f"waiting {details.wait_for:.0f} s before the next try: {details.caused_by}", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 import httpcore2
 import httpx2
-import stamina
+import tenacity
 
 from hub import __version__
 from hub.errors import HubError, InvalidRequest, NetworkError, Offline, StorageFull, TooLarge, Unavailable, from_json
@@ -25,6 +26,8 @@ READ_BYTES = 1024 * 1024
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_WAIT_SECONDS = 60.0
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0, pool=None)
+
+_log = logging.getLogger(__name__)
 
 
 class Connection:
@@ -75,11 +78,16 @@ class Connection:
                 f"{self.settings.endpoint} does not answer as a lorahub registry does. Check LORAHUB_ENDPOINT."
             ) from error
 
-    def patience(self, attempts: int, wait_max: float) -> Iterator[stamina.Attempt]:
+    def patience(self, attempts: int, wait_max: float) -> Iterator[tenacity.AttemptManager]:
         """Yield attempts, waiting longer each time, for as long as the error is one that may pass."""
+        backoff = tenacity.wait_exponential(multiplier=0.1, max=wait_max) + tenacity.wait_random(0, 0.1)
         return iter(
-            stamina.retry_context(
-                on=_may_pass, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=wait_max, wait_jitter=0.1
+            tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_may_pass),
+                stop=tenacity.stop_after_attempt(attempts),
+                wait=lambda state: _asked_wait(state) or backoff(state),
+                before_sleep=_log_wait,
+                reraise=True,
             )
         )
 
@@ -241,14 +249,25 @@ def _read_bounded(response: httpx2.Response, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _may_pass(error: Exception) -> bool | float:
-    """Whether to try again: False, True, or how many seconds to wait first."""
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed a little later."""
     if isinstance(error, (Offline, StorageFull, TooLarge)) or not isinstance(error, (NetworkError, Unavailable)):
         return False
     wait = error.details.get("retry_after_seconds")
-    if not isinstance(wait, (int, float)):
-        return True
-    return float(wait) if wait <= MAX_WAIT_SECONDS else False
+    return not isinstance(wait, (int, float)) or wait <= MAX_WAIT_SECONDS
+
+
+def _asked_wait(state: tenacity.RetryCallState) -> float | None:
+    """The seconds that the server asked us to wait, if it did."""
+    error = state.outcome.exception() if state.outcome else None
+    wait = error.details.get("retry_after_seconds") if isinstance(error, HubError) else None
+    return float(wait) if isinstance(wait, (int, float)) else None
+
+
+def _log_wait(state: tenacity.RetryCallState) -> None:
+    wait = state.upcoming_sleep
+    error = state.outcome.exception() if state.outcome else None
+    _log.log(logging.WARNING if wait >= 1.0 else logging.INFO, "Waiting %.1f s before the next try: %s", wait, error)
 
 
 def _origin(url: str) -> str:

@@ -21,7 +21,7 @@ def alone(tmp_path):
 
 HEAVY = {
     *("torch", "transformers", "bitsandbytes", "peft", "numpy", "flask", "sqlalchemy", "alembic", "gunicorn"),
-    *("httpx2", "httpcore2", "huggingface_hub", "rich", "stamina", "filelock", "platformdirs", "safetensors", "yaml"),
+    *("httpx2", "httpcore2", "huggingface_hub", "rich", "tenacity", "filelock", "platformdirs", "safetensors", "yaml"),
 }
 
 
