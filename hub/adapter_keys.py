@@ -93,7 +93,8 @@ def parse_key(name: str) -> AdapterTensor:
 
     Without the config, a parameter of the base could be meant by `bias` or by `modules_to_save`: see `parse_keys`.
     """
-    _refuse_foreign(name)
+    if not _is_plain(name):
+        _refuse_foreign(name)
     module_path = name.removeprefix(PREFIX)
     for suffix, kind in _SUFFIXES.items():
         if module_path.endswith(suffix):
@@ -135,6 +136,12 @@ def _is_bare_bias(tensor: AdapterTensor, modules_to_save: tuple[str, ...]) -> bo
 
 def _as_bias(tensor: AdapterTensor) -> AdapterTensor:
     return AdapterTensor(tensor.name, tensor.module, "bias", tensor.parameter)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether nothing but a LoRA pair that PEFT saved is called so: nearly every tensor, told at a glance."""
+    is_pair = name.endswith((".lora_A.weight", ".lora_B.weight")) and name.startswith(PREFIX)
+    return is_pair and ".base_layer." not in name and ".processor." not in name
 
 
 def _refuse_foreign(name: str) -> None:

@@ -1,10 +1,12 @@
-"""Read one adapter's folder into memory: one read, one conversion, and views of it.
+"""Bring one adapter's file into memory in one piece: every tensor is a view of it.
 
-The file is read, not mapped: a trainer that writes the folder again must not change, or crash, a model that runs.
+A file of the content-addressed cache is mapped: it never changes, and processes share its pages.  Any other file is
+read: a trainer that writes its folder again must not change, or crash, a model that runs.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ class AdapterHead:
     folder: Path
     content: AdapterContent
     header: Header
+    header_bytes: bytes
 
 
 def read_head(folder: Path) -> AdapterHead:
@@ -57,9 +60,10 @@ def read_head(folder: Path) -> AdapterHead:
     refuse_unsupported(config, folder)
     with _open_weights(folder) as file:
         header = _read_header(file, folder)
+        header_bytes = os.pread(file.fileno(), header.data_start, 0)
     content = AdapterContent.build(config, (_entry(tensor) for tensor in header.tensors.values()))
     check_content(content)
-    return AdapterHead(folder, content, header)
+    return AdapterHead(folder, content, header, header_bytes)
 
 
 def refuse_unsupported(config: LoraConfig, folder: Path | str) -> None:
@@ -68,20 +72,28 @@ def refuse_unsupported(config: LoraConfig, folder: Path | str) -> None:
     if unsupported:
         reasons = summarize([f"{field.name}: {field.why}" for field in unsupported])
         raise Unsupported(
-            f"This adapter can't be run exactly: {reasons}. Use PEFT: PeftModel.from_pretrained(base, {str(folder)!r}).",
+            f"This adapter can't be run exactly: {reasons}. "
+            f"Use PEFT: PeftModel.from_pretrained(base, {str(folder)!r}).",
             fields=[field.name for field in unsupported],
         )
 
 
-def read_weights(head: AdapterHead, dtype: torch.dtype, device: torch.device) -> AdapterWeights:
-    """Read the weights as `dtype` on `device`.  Raises InvalidAdapter for NaN or Inf, InvalidSafetensors otherwise."""
+def read_weights(
+    head: AdapterHead, dtype: torch.dtype, device: torch.device, *, is_immutable: bool = False
+) -> AdapterWeights:
+    """Return the weights as `dtype` on `device`.
+
+    is_immutable: nobody writes to the file, so it may be mapped.
+    Raises InvalidAdapter for NaN or Inf, InvalidSafetensors if the file isn't the one of `head` any more.
+    """
     with _open_weights(head.folder) as file:
-        # The header again, from the file that is open now: it may be another one than `head` saw.
-        header = _read_header(file, head.folder)
-        if header != head.header:
+        # The file that is open now may be another one than `head` saw.
+        if os.pread(file.fileno(), head.header.data_start, 0) != head.header_bytes:
             raise InvalidSafetensors(f"{WEIGHTS_FILE} in {head.folder} changed while it was read. Try again.")
-        raw = _read_data(file, header, pin=device.type == "cuda")
-    tensors = _views(raw, header, dtype, device)
+        raw = _map_data(file, head.header) if is_immutable and device.type == "cpu" else None
+        if raw is None:
+            raw = _read_data(file, head.header, pin=device.type == "cuda")
+    tensors = _views(raw, head.header, dtype, device)
     _check_finite(tensors)
     return AdapterWeights(head.content, tensors)
 
@@ -132,6 +144,14 @@ def _read_data(file: BinaryIO, header: Header, *, pin: bool) -> torch.Tensor:
             raise InvalidSafetensors(f"{WEIGHTS_FILE} ended after {done:,} of {size:,} bytes. Fetch it again.")
         done += count
     return raw
+
+
+def _map_data(file: BinaryIO, header: Header) -> torch.Tensor | None:
+    """Return the file's data part, mapped; writing to it makes a private copy of a page.  None if it isn't aligned."""
+    if header.data_start % 8 or not header.tensors:
+        return None
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(mapped, dtype=torch.uint8, offset=header.data_start)
 
 
 def _views(raw: torch.Tensor, header: Header, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
@@ -193,11 +213,15 @@ def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
 
 def _whole_storage(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
     """Return all tensors as one, if they are views of one piece of memory."""
-    first = next(iter(tensors.values()))
-    storage = first.untyped_storage()
-    if any(t.untyped_storage().data_ptr() != storage.data_ptr() for t in tensors.values()):
+    if not tensors:
         return None
-    return first.as_strided((storage.nbytes() // first.element_size(),), (1,), 0)
+    in_order = sorted(tensors.values(), key=lambda tensor: tensor.data_ptr())
+    first, last = in_order[0], in_order[-1]
+    count = sum(tensor.numel() for tensor in in_order)
+    spans = (last.data_ptr() - first.data_ptr()) // first.element_size() + last.numel()
+    if spans != count or last.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
+        return None
+    return first.as_strided((count,), (1,), first.storage_offset())
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from hub.runtime.adapter_weights import AdapterHead, read_head, read_weights
+from hub.runtime.adapter_weights import read_head, read_weights
 from hub.runtime.attach import Attachment
 from hub.runtime.build import build_updates
 from hub.runtime.fit import check_fit
@@ -30,19 +30,15 @@ class Placement:
     tied_head: str | None
 
 
-def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Placement) -> Loaded:
+def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Placement, *, is_immutable: bool) -> Loaded:
     """Return the adapter in `folder`, in memory under the name `ref`.
 
+    is_immutable: the folder is a snapshot of the cache, which nobody writes to.
     Raises InvalidAdapter, InvalidSafetensors, Unsupported, Incompatible.
     """
     head = read_head(folder)
     check_fit(head.content, attachment.modules)
-    return place(ref, head, attachment, placement)
-
-
-def place(ref: str, head: AdapterHead, attachment: Attachment, placement: Placement) -> Loaded:
-    """Read the weights of an adapter that fits, and build its updates."""
-    weights = read_weights(head, placement.dtype, placement.device)
+    weights = read_weights(head, placement.dtype, placement.device, is_immutable=is_immutable)
     with torch.no_grad():
         by_name = build_updates(weights, attachment.modules, placement.tied_head)
     updates = {attachment.index(name): update for name, update in by_name.items()}

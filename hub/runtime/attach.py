@@ -12,7 +12,7 @@ from hub.runtime.selection import Selection
 
 
 class Attachment:
-    """Names, indices and modules of one base.  Adapting a module is done once and changes nothing until a choice is made."""
+    """Names, indices and modules of one base.  Adapting one changes nothing until a choice is made."""
 
     def __init__(self, base: nn.Module, selection: Selection) -> None:
         """Raise Incompatible if `base` is wrapped by PEFT or adapted by another model already."""

@@ -5,31 +5,24 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-from hub.base_spec import BaseMatch, BaseSpec, compare_identity
-from hub.errors import Incompatible
-from hub.manifest import BaseIdentity, Manifest
+from hub import compat
+from hub.base_spec import BaseSpec
+from hub.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class BaseCheck:
-    """spec: what is known of the base.  strict: refuse other weights of equal shapes; else warn."""
+    """spec: what is known of the base, or None.  strict: refuse other weights of equal shapes; else warn."""
 
     spec: BaseSpec | None
     strict: bool = True
 
     def manifest(self, ref: str, manifest: Manifest) -> None:
-        """Raise Incompatible if `ref` was trained for another base; warn instead if not strict."""
-        self.identity(ref, manifest.base)
-
-    def identity(self, ref: str, recorded: BaseIdentity) -> None:
-        if self.spec is None or compare_identity(recorded, self.spec) is not BaseMatch.OTHER_WEIGHTS:
+        """Raise Incompatible or Unsupported unless `ref` fits; warn of other weights if not strict."""
+        if self.spec is None:
             return
-        trained_on = f"{recorded.id}" if recorded.id else "another model"
-        message = (
-            f"{ref} was trained on {trained_on}, and this base has the same shapes and other weights: it would run, "
-            "and say something else than it was trained to. Load the base that it was trained on, or pass "
-            "strict=False to run it here all the same."
-        )
-        if self.strict:
-            raise Incompatible(message, ref=ref, trained_on=recorded.id)
-        warnings.warn(message, stacklevel=4)
+        report = compat.check(manifest, self.spec, strict=self.strict, source=f"hub.pull({ref!r})")
+        report.raise_if_bad()
+        identity = report.find("base")
+        if identity is not None and identity.level == "warning":
+            warnings.warn(f"{ref}: {identity.line()}", stacklevel=4)

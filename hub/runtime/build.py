@@ -97,7 +97,7 @@ def _linear(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> U
     if bias is not None:
         _check_shape(name, "lora_B.bias", bias, (narrow,))
         bias = bias.mul_(scaling)
-    low_rank = LowRank(a.t(), _scaled(b, scaling).t(), bias)
+    low_rank = LowRank(a.t(), b.t(), bias, scaling)
     if "magnitude" not in parts:
         return low_rank
     gain = _dora_gain(name, module, low_rank, parts["magnitude"])
@@ -113,19 +113,11 @@ def _embedding(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -
     _check_shape(name, "lora_embedding_A", a, (a.shape[0], vocabulary))
     _check_shape(name, "lora_embedding_B", b, (width, a.shape[0]))
     _check_copy_of_base(name, module, parts)
-    b_t = _scaled(b, config.scaling_for(name)).t()
-    gain = None
+    scaling, gain = config.scaling_for(name), None
     if "magnitude" in parts:
-        gain = _dora_gain(name, module, LowRank(a.t(), b_t), parts["magnitude"])
-        b_t.mul_(gain)
-    scale = embed_scale(module)
-    if scale != 1.0:
-        b_t.mul_(scale)
-    return EmbeddingLowRank(a, b_t, gain)
-
-
-def _scaled(b: torch.Tensor, scaling: float) -> torch.Tensor:
-    return b if scaling == 1.0 else b.mul_(scaling)
+        gain = _dora_gain(name, module, LowRank(a.t(), b.t(), None, scaling), parts["magnitude"])
+        b.t().mul_(gain)
+    return EmbeddingLowRank(a, b.t(), scaling * embed_scale(module), gain)
 
 
 def _dora_gain(name: str, module: nn.Module, low_rank: LowRank, magnitude: torch.Tensor) -> torch.Tensor:
@@ -133,7 +125,8 @@ def _dora_gain(name: str, module: nn.Module, low_rank: LowRank, magnitude: torch
     weight = dense.dense_weight(module)
     magnitude = magnitude.reshape(-1)
     _check_shape(name, "lora_magnitude_vector", magnitude, (weight.shape[0],))
-    adapted = torch.addmm(weight, low_rank.b_t.t().float(), low_rank.a_t.t().float())
+    a, b = low_rank.factors()
+    adapted = torch.addmm(weight, b.float(), a.float())
     return (magnitude.float() / torch.linalg.norm(adapted, dim=1)).to(magnitude.dtype)
 
 
@@ -157,8 +150,7 @@ def _tie_token_logits(
 ) -> None:
     """Give the output head the trained tokens of the embedding that it is tied to."""
     for name, update in list(updates.items()):
-        shares = getattr(modules[name], "weight", None) is getattr(modules[head], "weight", None)
-        if isinstance(update, Tokens) and shares:
+        if isinstance(update, Tokens) and modules[name].weight is modules[head].weight:
             if head in updates:
                 raise Unsupported(
                     f"{head} is tied to {name}, which has trained tokens, and is adapted itself: that is not computed. "

@@ -42,8 +42,9 @@ def _side_by_side(name: str, parts: Sequence[tuple[Update, float]]) -> LowRank:
             f"{name}: only plain low-rank updates add up; one of these adapters has another kind there (DoRA, a "
             "replaced module, trained tokens, an embedding). Use one adapter at a time."
         )
-    a = torch.cat([update.a_t.t() for update, _ in pairs])
-    b = torch.cat([update.b_t.t() * weight for update, weight in pairs], dim=1)
+    factors = [update.factors(weight) for update, weight in pairs]
+    a = torch.cat([a for a, _ in factors])
+    b = torch.cat([b for _, b in factors], dim=1)
     biases = [update.bias * weight for update, weight in pairs if update.bias is not None]
     return LowRank(a.t(), b.t(), torch.stack(biases).sum(0) if biases else None)
 
@@ -51,7 +52,7 @@ def _side_by_side(name: str, parts: Sequence[tuple[Update, float]]) -> LowRank:
 def truncate(update: LowRank, rank: int) -> LowRank:
     """Return the rank-`rank` update that is nearest to `update` in the Frobenius norm (Eckart and Young 1936)."""
     q_a, r_a = torch.linalg.qr(update.a_t.float())  # (in, r) (r, r)
-    q_b, r_b = torch.linalg.qr(update.b_t.t().float())  # (out, r) (r, r)
+    q_b, r_b = torch.linalg.qr(update.factors()[1].float())  # (out, r) (r, r)
     u, s, v_t = torch.linalg.svd(r_b @ r_a.t())  # B A = q_b (r_b r_a^T) q_a^T
     half = s[:rank].sqrt()
     a_t = q_a @ (v_t[:rank].t() * half)

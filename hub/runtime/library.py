@@ -27,11 +27,15 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class Known:
-    """An adapter that was added once.  stamp: of its files, to notice a folder that was written again."""
+    """An adapter that was added once.
+
+    stamp: of its files, to notice a folder that was written again.  is_immutable: the folder is the cache's.
+    """
 
     ref: str
     folder: Path
     stamp: Stamp
+    is_immutable: bool
 
 
 class Library:
@@ -137,10 +141,10 @@ class Library:
     def _load(self, asked: RefLike, name: str, folder: Path, manifest: Manifest | None) -> Loaded:
         with self.slots.lock:
             self.slots.check_room()
-            stamp = _stamp(folder)
-            loaded = load_adapter(name, folder, self._attachment, self.placement)
+            known = Known(name, folder, _stamp(folder), manifest is not None)
+            loaded = self._read(known)
             self.slots.put(loaded)
-            self._known[name] = Known(name, folder, stamp)
+            self._known[name] = known
             self._names[str(asked)] = name
             return loaded
 
@@ -152,9 +156,12 @@ class Library:
                     f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
                     f"was. model.remove({known.ref!r}), then add it again."
                 )
-            loaded = load_adapter(known.ref, known.folder, self._attachment, self.placement)
+            loaded = self._read(known)
             self.slots.put(loaded)
             return loaded
+
+    def _read(self, known: Known) -> Loaded:
+        return load_adapter(known.ref, known.folder, self._attachment, self.placement, is_immutable=known.is_immutable)
 
 
 def _folder_name(ref: RefLike) -> str:

@@ -1,7 +1,7 @@
 """Merge the active adapter into weights of its own, and say what that did to the model.
 
     dequant     a dense bfloat16 copy of every 4-bit layer, with the update added: the same function
-    from-base   the original weights plus the update, quantized again: the usual noise of quantization, none of the update lost
+    from-base   the original weights plus the update, quantized again: nothing lost but to the usual noise
     requant     the 4-bit weights plus the update, quantized again: small updates vanish, so it is refused below 0.9
 
 The base's own weights are never written to: merging makes substitutes, and unmerging drops them.  So unmerging is exact
@@ -155,8 +155,9 @@ def _refuse_loss(agreement: Agreement) -> None:
         return
     raise Incompatible(
         f"requant would keep {agreement.retention:.3f} of this adapter (worst {agreement.worst[1]:.3f} at "
-        f"{agreement.worst[0]}); at least {LEAST_RETENTION} is asked. Its update is smaller than the steps of the 4-bit "
-        'grid. Use mode="dequant" (the same function, in bfloat16) or mode="from-base" (4-bit, from the original weights).',
+        f"{agreement.worst[0]}); at least {LEAST_RETENTION} is asked. Its update is smaller than the steps of the "
+        '4-bit grid. Use mode="dequant" (the same function, in bfloat16) or mode="from-base" (4-bit, from the original '
+        "weights).",
         retention=agreement.retention,
         residual=agreement.residual,
         worst_module=agreement.worst[0],

@@ -1,6 +1,6 @@
 """A batch whose rows use different adapters: the base is computed once, then each adapter adds to its own rows.
 
-    few tokens (decoding)   all adapters' factors side by side: one product with every A, a mask, one product with every B
+    few tokens (decoding)   all factors side by side: one product with every A, a mask, one with every B
     many tokens (prefill)   one adapter after the other, on its rows only
 
 Side by side costs the same number of calls for 2 adapters as for 20, and reads every weight once, as it must.
@@ -104,8 +104,9 @@ class Together:
     def __init__(self, groups: Sequence[tuple[Any, torch.Tensor]], rows: int) -> None:
         updates: list[LowRank] = [update for update, _ in groups]
         self.rows = rows
-        self.a_t = torch.cat([update.a_t.t() for update in updates]).t()
-        self.b_t = torch.cat([update.b_t.t() for update in updates], dim=1).t()
+        factors = [update.factors() for update in updates]
+        self.a_t = torch.cat([a for a, _ in factors]).t()
+        self.b_t = torch.cat([b for _, b in factors], dim=1).t()
         self.mask = torch.zeros(rows, 1, self.a_t.shape[1], dtype=self.a_t.dtype, device=self.a_t.device)
         start = 0
         for update, found in groups:

@@ -280,6 +280,6 @@ def _check_rows(rows: Sequence[Use], args: Sequence[Any], kwargs: Mapping[str, A
     batch = next((len(value) for value in given if isinstance(value, torch.Tensor)), None)
     if not rows or (batch is not None and batch != len(rows)):
         raise InvalidRequest(
-            f"adapters names {len(rows)} rows, and the batch has {batch or 'some'}. Give one ref or None for every row, "
-            "or a single ref for all."
+            f"adapters names {len(rows)} rows, and the batch has {batch or 'some'}. Give one ref or None for every "
+            "row, or a single ref for all."
         )

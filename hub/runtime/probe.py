@@ -17,7 +17,7 @@ _TEXT = (
 
 
 def probe_tokens(vocabulary: int, tokenizer: Any | None, device: torch.device) -> torch.Tensor:
-    """Return (ROWS, LENGTH) token ids, always the same: of fixed texts where there is a tokenizer, else of a fixed draw."""
+    """Return (ROWS, LENGTH) token ids, always the same: fixed texts if there is a tokenizer, else a fixed draw."""
     if tokenizer is not None:
         rows = [_exactly(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in _TEXT]
         return torch.tensor(rows, device=device) % vocabulary

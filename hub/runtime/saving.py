@@ -50,12 +50,18 @@ def save_merged(
         _write(base, state, temporary, is_four_bit=is_four_bit, ties=ties, tokenizer=tokenizer)
         if path.exists():
             path.rmdir()
-        os.chmod(temporary, 0o755)
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp made it for us alone
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return path
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def _write(

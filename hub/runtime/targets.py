@@ -28,7 +28,8 @@ def apply(update: Update, module: nn.Module, weight: torch.Tensor) -> Parameters
         return _low_rank(update.low_rank, weight * update.gain.float()[:, None]), bias
     if isinstance(update, EmbeddingLowRank):
         gained = weight if update.gain is None else weight * update.gain.float()[:, None]
-        return torch.addmm(gained, update.b_t.t().float() / embed_scale(module), update.a.float()), bias
+        scaling = update.scaling / embed_scale(module)
+        return torch.addmm(gained, update.b_t.t().float(), update.a.float(), alpha=scaling), bias
     if isinstance(update, (Tokens, TokenLogits)):
         return _with_tokens(update, module, weight), bias
     if isinstance(update, Replaced):
@@ -42,7 +43,8 @@ def has_dense_form(update: Update, module: nn.Module) -> bool:
 
 
 def _low_rank(update: LowRank, weight: torch.Tensor) -> torch.Tensor:
-    return torch.addmm(weight, update.b_t.t().float(), update.a_t.t().float())
+    a, b = update.factors()
+    return torch.addmm(weight, b.float(), a.float())
 
 
 def _sum(bias: torch.Tensor | None, added: torch.Tensor | None) -> torch.Tensor | None:

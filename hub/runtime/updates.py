@@ -1,8 +1,7 @@
 """What an adapter does at one module: the mathematics, one small class per kind of update.
 
-Shapes: x (..., in), out (..., out).  A is kept as `a_t` (in, rank) and B as `b_t` (rank, out): views of the memory that
-was read from the file, with the scaling folded into B.  So an update costs two matrix products, the second of which
-adds to the base's output in place.
+Shapes: x (..., in), out (..., out).  A is kept as `a_t` (in, rank) and B as `b_t` (rank, out): views of the file's own
+memory.  An update costs two matrix products, the second of which scales and adds to the base's output in place.
 """
 
 from __future__ import annotations
@@ -36,15 +35,17 @@ class Update:
 
 
 class LowRank(Update):
-    """out + (x A^T) B^T (+ bias).  LoRA, rsLoRA, patterns and lora_bias: they differ in the numbers only.
+    """out + scaling * (x A^T) B^T (+ bias).  LoRA, rsLoRA, patterns and lora_bias differ in the numbers only.
 
-    a_t: (in, rank); b_t: (rank, out), times the scaling; bias: (out,), times the scaling, or None.
+    a_t: (in, rank); b_t: (rank, out); bias: (out,), times the scaling, or None.
     """
 
-    __slots__ = ("a_t", "b_t", "bias")
+    __slots__ = ("a_t", "b_t", "bias", "scaling")
 
-    def __init__(self, a_t: torch.Tensor, b_t: torch.Tensor, bias: torch.Tensor | None = None) -> None:
-        self.a_t, self.b_t, self.bias = a_t, b_t, bias
+    def __init__(
+        self, a_t: torch.Tensor, b_t: torch.Tensor, bias: torch.Tensor | None = None, scaling: float = 1.0
+    ) -> None:
+        self.a_t, self.b_t, self.bias, self.scaling = a_t, b_t, bias, scaling
 
     @property
     def rank(self) -> int:
@@ -54,34 +55,39 @@ class LowRank(Update):
         dtype = self.a_t.dtype
         flat = x.reshape(-1, x.shape[-1])
         hidden = torch.mm(flat if flat.dtype == dtype else flat.to(dtype), self.a_t)  # (rows, rank)
-        return add_product(out, hidden, self.b_t, self.bias)
+        return add_product(out, hidden, self.b_t, self.bias, self.scaling)
+
+    def factors(self, weight: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A (rank, in) and weight * scaling * B (out, rank)."""
+        factor = weight * self.scaling
+        return self.a_t.t(), self.b_t.t() if factor == 1.0 else self.b_t.t() * factor
 
     def tensors(self) -> Sequence[torch.Tensor]:
         return [t for t in (self.a_t, self.b_t, self.bias) if t is not None]
 
 
 def add_product(
-    out: torch.Tensor, hidden: torch.Tensor, b_t: torch.Tensor, bias: torch.Tensor | None = None
+    out: torch.Tensor, hidden: torch.Tensor, b_t: torch.Tensor, bias: torch.Tensor | None = None, scaling: float = 1.0
 ) -> torch.Tensor:
-    """Return `out + hidden @ b_t (+ bias)` in out's dtype, in place where that is safe.
+    """Return `out + scaling * hidden @ b_t (+ bias)` in out's dtype, in place where that is safe.
 
     out: (..., out); hidden: (rows, rank); b_t: (rank, out).
     """
     if out.dtype == hidden.dtype and not torch.is_grad_enabled() and out.is_contiguous():
         flat = out.view(-1, out.shape[-1])
-        flat.addmm_(hidden, b_t)
+        flat.addmm_(hidden, b_t, alpha=scaling)
         if bias is not None:
             flat.add_(bias)
         return out
     # Added in the wider of the two types, and rounded once.
-    update = torch.mm(hidden, b_t).view(out.shape)
+    update = torch.mm(hidden, b_t).view(out.shape) * scaling
     if bias is not None:
         update = update + bias
     return (out + update).to(out.dtype)
 
 
 class Dora(Update):
-    """gain * (base without its bias) + bias + (x A^T) (gain * B)^T, with gain = magnitude / ||W + B A||.
+    """gain * (base without its bias) + bias + scaling * (x A^T) (gain * B)^T, with gain = magnitude / ||W + B A||.
 
     The norm needs the dense weight; it is taken once, when the adapter is loaded.  Source: Liu et al. 2024,
     arXiv:2402.09353, section 4.3.
@@ -105,17 +111,20 @@ class Dora(Update):
 
 
 class EmbeddingLowRank(Update):
-    """gain * out + A[:, ids]^T B^T.  a: (rank, vocabulary); b_t: (rank, width), times scaling, scale and gain."""
+    """gain * out + scaling * A[:, ids]^T B^T.  a: (rank, vocabulary); b_t: (rank, width), times the gain.
 
-    __slots__ = ("a", "b_t", "gain")
+    scaling: alpha / rank, times the factor that the embedding multiplies its own rows by.
+    """
 
-    def __init__(self, a: torch.Tensor, b_t: torch.Tensor, gain: torch.Tensor | None = None) -> None:
-        self.a, self.b_t, self.gain = a, b_t, gain
+    __slots__ = ("a", "b_t", "gain", "scaling")
+
+    def __init__(self, a: torch.Tensor, b_t: torch.Tensor, scaling: float, gain: torch.Tensor | None = None) -> None:
+        self.a, self.b_t, self.scaling, self.gain = a, b_t, scaling, gain
 
     def finish(self, layer: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         hidden = functional.embedding(x.reshape(-1), self.a.t())  # (tokens, rank)
         wide = out if self.gain is None else out * self.gain
-        return add_product(wide, hidden, self.b_t).to(out.dtype)
+        return add_product(wide, hidden, self.b_t, scaling=self.scaling).to(out.dtype)
 
     def tensors(self) -> Sequence[torch.Tensor]:
         return [t for t in (self.a, self.b_t, self.gain) if t is not None]
