@@ -16,7 +16,7 @@
     ├─ IntegrityError                 422  exit 6
     │  ├─ DigestMismatch                   (bytes are not the ones that were named)
     │  ├─ InvalidAdapter                   (files that are not one whole, valid adapter)
-    │  ├─ InvalidSafetensors  UnsafeFile   (a file that is malformed, or that is never stored)
+    │  │  └─ InvalidSafetensors  UnsafeFile   (a file that is malformed, or that is never stored)
     │  └─ InvalidManifest
     ├─ Incompatible                   409  exit 7
     │  └─ Unsupported                      (a feature that we do not compute exactly)

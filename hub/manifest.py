@@ -165,9 +165,7 @@ def _encode(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
-        if abs(value) > 2**53:
-            raise InvalidManifest(f"{value} is larger than the whole numbers that every JSON reader keeps.")
-        return str(value)
+        return _encode_whole_number(value)
     if isinstance(value, float):
         return _encode_float(value)
     raise InvalidManifest(f"A {type(value).__name__} has no place in a manifest.")
@@ -179,6 +177,16 @@ def _encode_text(value: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidManifest("A text in the manifest is not valid Unicode.") from error
     return json.dumps(value, ensure_ascii=False)
+
+
+def _encode_whole_number(value: int) -> str:
+    if abs(value) <= 2**53:
+        return str(value)
+    # A double that was written without a fraction is read back as a whole number: it must stay the same text.
+    text = _encode_float(float(value)) if value.bit_length() < 1024 else ""
+    if text != str(value):
+        raise InvalidManifest(f"{str(value)[:40]} is a whole number that not every JSON reader keeps.")
+    return text
 
 
 def _encode_float(value: float) -> str:

@@ -138,9 +138,12 @@ class UserConfig:
             return cls(None, {})
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"The config file {path} can't be read: {error}. Mend or remove it.") from error
-        if not isinstance(payload, dict) or not isinstance(payload.get("tokens", {}), dict):
+        endpoint, tokens = (payload.get("endpoint"), payload.get("tokens", {})) if isinstance(payload, dict) else (0, 0)
+        if not isinstance(endpoint, str | None) or not isinstance(tokens, dict):
             raise InvalidRequest(f"The config file {path} is not an object with tokens. Mend or remove it.")
-        return cls(payload.get("endpoint"), dict(payload.get("tokens", {})))
+        if not all(isinstance(token, str) for token in tokens.values()):
+            raise InvalidRequest(f"The config file {path} has a token that is not a text. Mend or remove it.")
+        return cls(endpoint, dict(tokens))
 
     def with_token(self, endpoint: str, token: str | None) -> UserConfig:
         """Return a copy that knows `token` for `endpoint` and uses that endpoint by default; None forgets it."""
@@ -189,9 +192,15 @@ def parse_endpoint(text: str) -> str:
     """Return `http(s)://host[:port][/path]` without a trailing slash.  Raises InvalidRequest."""
     from urllib.parse import urlsplit
 
-    parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise InvalidRequest(f"{text!r} is not a registry's address: write e.g. {DEFAULT_ENDPOINT}.")
+    fault = InvalidRequest(f"{text!r} is not a registry's address: write e.g. {DEFAULT_ENDPOINT}.")
+    try:
+        parts = urlsplit(text.strip())
+        port_is_sound = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise fault from error
+    has_more = parts.query or parts.fragment or parts.username or parts.password
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_sound or has_more:
+        raise fault
     return text.strip().rstrip("/")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import transformers
 
+torch.set_num_threads(1)  # these models are too small to share
+
 _LLAMA_LIKE: dict[str, Any] = {
     "vocab_size": 96,
     "hidden_size": 64,
