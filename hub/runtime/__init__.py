@@ -5,6 +5,7 @@ model = load("./base-model", "task/qa@v2")
 """
 
 from hub.runtime.load import load
+from hub.runtime.merge import MergeReport
 from hub.runtime.model import Model
 
-__all__ = ["Model", "load"]
+__all__ = ["MergeReport", "Model", "load"]

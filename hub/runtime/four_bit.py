@@ -2,8 +2,8 @@
 
 Why not `Linear4bit.forward`: on a CPU with AVX512-BF16 its first call in eval mode repacks `weight.data` in place,
 after which dequantizing, merging, moving and saving are silently wrong, and its result is rounded to bfloat16.
-Everywhere else it allocates the dense weight anew and passes three layers of dispatch per call: on a 576 x 576 layer that is
-nearly half of its time.
+Everywhere else it allocates the dense weight anew and passes three layers of dispatch per call: on a 576 x 576 layer
+that is nearly half of its time.
 
 `product` computes the same function from the same kernel (equal to the last bit) into a buffer that is used again, and
 never touches the stored weight.

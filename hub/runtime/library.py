@@ -18,6 +18,7 @@ from hub.runtime.slots import Loaded, Slots
 from hub.sources import parse_source
 
 if TYPE_CHECKING:
+    from hub.base_spec import BaseSpec
     from hub.runtime.base_check import BaseCheck
     from hub.settings import ClientSettings
 
@@ -53,6 +54,11 @@ class Library:
         self._attachment, self._settings, self._check = attachment, settings, check
         self._known: dict[str, Known] = {}
         self._names: dict[str, str] = {}  # what a caller wrote -> the ref it resolved to
+
+    @property
+    def spec(self) -> BaseSpec | None:
+        """What is known of the base."""
+        return self._check.spec
 
     def add(self, ref: RefLike) -> Loaded:
         """Return the adapter, loaded.  Nothing changes if that fails."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hub.errors import Conflict, InvalidRequest
+from hub.parameters import ParameterSummary, summarize
 from hub.refs import AdapterRef
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
@@ -101,6 +102,26 @@ class Model:
         self._refuse_while_merged("switch")
         with self._choice_of([adapter], rank, add=False):
             yield self
+
+    # --- describing
+
+    def summary(self, ref: Ref | None = None) -> ParameterSummary:
+        """Count the parameters of an adapter that was added, by default the active one, and of the base.
+
+        Raises InvalidRequest if none, or a weighted sum of several, is active and `ref` doesn't say which.
+        """
+        asked = self.active if ref is None else ref
+        if asked is None or isinstance(asked, Mapping):
+            raise InvalidRequest(f"{_label(asked)} is active: say whose summary you want, model.summary(ref).")
+        return summarize(self._library.require(asked).content, self._library.spec)
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters the active adapter has, in the words of PEFT."""
+        if self.active is None:
+            total = self._library.spec.parameters if self._library.spec else 0
+            print(ParameterSummary(0, total, ()).line() if total else "trainable params: 0")
+        else:
+            print(self.summary().line())
 
     # --- merging
 
@@ -249,9 +270,7 @@ class Model:
                 raise InvalidRequest("An empty combination: give {ref: weight, …}, or None for the bare base.")
             parts = [(self._library.require(ref).choice, float(weight)) for ref, weight in adapter.items()]
             return combine(parts, self._attachment.names, rank)
-        if isinstance(adapter, (str, os.PathLike, AdapterRef)):
-            return self._library.require(adapter).choice
-        raise InvalidRequest(f"{adapter!r} is no adapter: give a ref, a folder, None, or {{ref: weight}}.")
+        return self._library.require(adapter).choice
 
     def _refuse_while_merged(self, what: str) -> None:
         if self._before_merge is not None:
@@ -270,6 +289,8 @@ def _refs(uses: Iterable[Use]) -> list[Ref]:
     refs: dict[str, Ref] = {}
     for use in uses:
         for ref in use if isinstance(use, Mapping) else () if use is None else (use,):
+            if not isinstance(ref, (str, os.PathLike, AdapterRef)):
+                raise InvalidRequest(f"{ref!r} is no adapter: give a ref, a folder, None, or {{ref: weight}}.")
             refs.setdefault(str(ref), ref)
     return list(refs.values())
 

@@ -42,7 +42,8 @@ def test_logits_equal_peft_s_to_the_last_bit_where_the_order_of_operations_is_th
 
 VARIANTS = {
     "rslora": {"use_rslora": True},
-    "rank and alpha patterns": {"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 6}, "alpha_pattern": {"v_proj": 3}},
+    "rank pattern": {"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 6}},
+    "alpha pattern": {"alpha_pattern": {"v_proj": 3, r"0\.mlp\.up_proj": 1}, "rank_pattern": {"v_proj": 5}},
     "lora_bias": {"lora_bias": True, "kind": "biased-llama"},
     "bias of adapted layers": {"bias": "lora_only", "kind": "biased-llama"},
     "all biases": {"bias": "all", "kind": "biased-llama"},
