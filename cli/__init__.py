@@ -133,6 +133,8 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has seen enough; nothing is left to say to it, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:
+        return _show_os_error(error)
     except Exception as error:  # the one place that keeps tracebacks from users
         if os.environ.get("LORAHUB_DEBUG"):
             raise
@@ -158,6 +160,15 @@ def _show_usage_error(error: click.ClickException) -> int:
         return error.exit_code
     _show_error(f"{error.format_message().rstrip('.')}. See: {path} --help")
     return error.exit_code
+
+
+def _show_os_error(error: OSError) -> int:
+    """A file that can't be read or written is the user's to mend: say which."""
+    if os.environ.get("LORAHUB_DEBUG"):
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    _show_error(f"{where}{error.strerror or error}. Check that it is there and that you may use it, then try again.")
+    return 1
 
 
 def _show_error(message: str) -> None:

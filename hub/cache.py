@@ -196,8 +196,12 @@ def link_or_copy(blob: Path, place: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
-        shutil.copyfile(blob, place)
-        seal(place)
+        copy_sealed(blob, place)
+
+
+def copy_sealed(blob: Path, place: Path) -> None:
+    shutil.copyfile(blob, place)
+    seal(place)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

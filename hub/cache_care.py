@@ -71,12 +71,7 @@ def verify_all(cache: Cache, observer: Observer) -> list[str]:
     finally:
         observer.end()
     for snapshot in cache.snapshots():
-        manifest = cache.load_manifest(snapshot.digest)
-        if (
-            manifest is None
-            or cache.find_snapshot(snapshot.adapter, manifest) is None
-            or _lost_blob(cache, manifest.files)
-        ):
+        if not _is_whole(cache, snapshot, observer):
             damaged.append(str(snapshot.path.relative_to(cache.root)))
             remove_tree(snapshot.path)
     return damaged
@@ -135,8 +130,18 @@ def _is_intact(path: Path, entry: FileEntry, observer: Observer) -> bool:
     return intact
 
 
-def _lost_blob(cache: Cache, files: tuple[FileEntry, ...]) -> bool:
-    return any(not cache.blob_path(entry.sha256).exists() for entry in files)
+def _is_whole(cache: Cache, snapshot: Snapshot, observer: Observer) -> bool:
+    """Whether every file of a snapshot is a verified blob, or a copy of one that hashes right."""
+    manifest = cache.load_manifest(snapshot.digest)
+    if manifest is None:
+        return False
+    for entry in manifest.files:
+        file, blob = snapshot.path / entry.path, cache.blob_path(entry.sha256)
+        if not file.is_file() or not blob.is_file():
+            return False
+        if not file.samefile(blob) and not _is_intact(file, entry, observer):
+            return False
+    return True
 
 
 def _used_blobs(cache: Cache) -> set[str]:

@@ -17,7 +17,7 @@ import httpx2
 from hub.cache import CHUNK_BYTES, Cache, hash_file, remove_file, write_atomically
 from hub.client import Client
 from hub.connection import Connection
-from hub.errors import DigestMismatch, HubError, NetworkError, UploadNotFound, UploadOffsetMismatch
+from hub.errors import DigestMismatch, NetworkError, UploadNotFound, UploadOffsetMismatch
 from hub.manifest import FileEntry
 from hub.progress import Observer
 from hub.records import UploadPlan
@@ -34,10 +34,8 @@ MAX_WAIT_SECONDS = 5.0
 _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
-class Stopped(HubError):
+class Stopped(Exception):
     """Another transfer of the same operation failed, and its error is the one to show."""
-
-    code = "stopped"
 
 
 # --- down

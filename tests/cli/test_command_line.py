@@ -164,6 +164,17 @@ def test_a_fault_of_ours_shows_no_traceback(monkeypatch, capsys):
     assert "Traceback" not in captured.err
 
 
+def test_a_file_that_can_not_be_used_is_named_without_a_traceback(monkeypatch, capsys):
+    from hub import cli
+
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/srv/cache")
+
+    monkeypatch.setattr(cli.lorahub, "main", fail)
+    assert cli.run(["pull", "task/qa"]) == 1
+    assert capsys.readouterr().err.startswith("error: /srv/cache: Permission denied. Check")
+
+
 def test_doctor_says_what_to_do_about_what_it_finds(lonely):
     done = lonely.run("doctor")
     assert done.code == 1

@@ -186,6 +186,21 @@ def test_verify_of_all_names_what_was_damaged(cached, write_to):
     assert f"snapshots/task/qa/{manifest.digest}" in damaged
 
 
+def test_verify_hashes_copies_where_there_are_no_links(tmp_path, adapter, monkeypatch, write_to):
+    from hub.adapter_files import build_manifest
+
+    monkeypatch.setattr(cache_module, "link_or_copy", cache_module.copy_sealed)
+    cache, manifest = Cache(tmp_path / "cache"), build_manifest(adapter)
+    folder = fill(cache, adapter, manifest)
+    assert verify_all(cache, Observer()) == []
+    path = folder / "adapter_model.safetensors"
+    before = path.stat()
+    write_to(path, 900)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert verify_all(cache, Observer()) == [f"snapshots/task/qa/{manifest.digest}"]
+    assert cache.has_blob(manifest.file(path.name)), "the blob itself is good"
+
+
 def test_what_is_not_cached_can_not_be_verified(tmp_path, adapter):
     from hub.adapter_files import build_manifest
 

@@ -45,9 +45,9 @@ def test_every_local_link_leads_to_something(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_every_command_that_is_mentioned_exists(page: Path) -> None:
-    from hub.cli import main
+    from hub.cli import lorahub
 
-    known = set(main.list_commands(None))  # type: ignore[arg-type]
+    known = set(lorahub.list_commands(None))  # type: ignore[arg-type]
     named = {verb for fence in _FENCE.findall(page.read_text("utf-8")) for verb in _COMMAND.findall(fence)}
     assert named <= known
 
