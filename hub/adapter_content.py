@@ -170,7 +170,7 @@ def token_indices_for(config: LoraConfig, module: str) -> tuple[int, ...] | None
     """Return the token ids of the rows of `module`'s delta, or None if the config names none for it."""
     named = config.trainable_token_indices
     for name, indices in named.items():
-        if module == name or module.endswith(f".{name}"):
+        if module.endswith(name):
             return indices
     # A bare list means the input embedding, whatever the model calls it.
     is_bare_list = isinstance(config.raw.get("trainable_token_indices"), list)

@@ -179,8 +179,11 @@ def compare_identity(recorded: BaseIdentity, base: BaseIdentity | BaseSpec) -> B
         return BaseMatch.UNKNOWN
     if recorded.shapes != ours.shapes:
         return BaseMatch.OTHER_MODEL
-    if recorded.weights is not None and recorded.weights == ours.weights:
-        return BaseMatch.SAME_WEIGHTS
+    if recorded.weights is not None and ours.weights is not None:
+        if recorded.weights == ours.weights:
+            return BaseMatch.SAME_WEIGHTS
+        if recorded.weights.partition("-")[2] == ours.weights.partition("-")[2] != "":
+            return BaseMatch.OTHER_WEIGHTS  # stored alike, and some sample differs
     same = is_same_model(recorded.sketch, ours.sketch) if recorded.sketch and ours.sketch else None
     if same is None:
         return BaseMatch.UNKNOWN
@@ -241,22 +244,21 @@ def _shape_mark(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
 
 
 def _weight_mark(tensors: Mapping[str, TensorShape], read: ReadBlock) -> str | None:
-    """Hash up to 2,048 weights of every tensor.
+    """Hash up to 2,048 weights of every tensor, and what they are stored as: `<samples>-<formats>`.
 
     Tensors of experts are left out: files and models cut them differently.
     """
-    digest, count = hashlib.sha256(b"lorahub weights 1\n"), 0
-    for name, tensor in sorted(tensors.items()):
-        if ".experts." in name:
-            continue
-        for start, size in _sample_places(tensor.numel):
+    samples, formats = hashlib.sha256(b"lorahub weights 1\n"), hashlib.sha256(b"lorahub formats 1\n")
+    names = sorted(name for name in tensors if ".experts." not in name)
+    for name in names:
+        for start, size in _sample_places(tensors[name].numel):
             block = read(name, start, size)
             if block is None:
                 return None
-            digest.update(f"{name} {block.dtype} {start} {size}\n".encode())
-            digest.update(block.data)
-            count += 1
-    return digest.hexdigest() if count else None
+            samples.update(f"{name} {block.dtype} {start} {size}\n".encode())
+            samples.update(block.data)
+            formats.update(f"{name} {block.dtype}\n".encode())
+    return f"{samples.hexdigest()}-{formats.hexdigest()[:16]}" if names else None
 
 
 def _sample_places(numel: int) -> list[tuple[int, int]]:

@@ -15,12 +15,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from hub import strict_json
 from hub.config_fields import UnsupportedField, find_forbidden, find_unsupported
 from hub.errors import InvalidAdapter
-from hub.module_patterns import pattern_table
+from hub.module_patterns import PatternTable
 from hub.safe_pattern import UnsafePattern, check_pattern, is_literal
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -36,8 +36,6 @@ DEFAULT_EMBEDDING = "embed_tokens"
 _BIAS_KINDS = ("none", "all", "lora_only")
 _MAX_TEXT = 500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,13 @@ class LoraConfig:
     base_model: str | None = None
     base_revision: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
+    _ranks: PatternTable = field(init=False, repr=False, compare=False)
+    _alphas: PatternTable = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Built once: a large model asks for tens of thousands of modules.
+        object.__setattr__(self, "_ranks", PatternTable(self.rank_pattern))
+        object.__setattr__(self, "_alphas", PatternTable(self.alpha_pattern))
 
     @classmethod
     def parse(cls, data: bytes) -> LoraConfig:
@@ -111,11 +116,13 @@ class LoraConfig:
 
     def rank_for(self, module: str) -> int:
         """Return the rank that PEFT gives `module`, a dotted name: the first key of rank_pattern that matches, or r."""
-        return _lookup(self.rank_pattern, module, self.rank)
+        key = self._ranks.first_match(module)
+        return self.rank if key is None else self.rank_pattern[key]
 
     def alpha_for(self, module: str) -> float:
         """Return the alpha that PEFT gives `module`: the first key of alpha_pattern that matches, or lora_alpha."""
-        return _lookup(self.alpha_pattern, module, self.alpha)
+        key = self._alphas.first_match(module)
+        return self.alpha if key is None else self.alpha_pattern[key]
 
     def scaling_for(self, module: str) -> float:
         """Return the factor of B·A at `module`: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
@@ -152,11 +159,6 @@ class LoraConfig:
 
 def _bad(name: str, fault: str) -> InvalidAdapter:
     return InvalidAdapter(f"adapter_config.json: {name} {fault}. Correct it, or save again with PEFT.", field=name)
-
-
-def _lookup(patterns: Mapping[str, _Number], module: str, default: _Number) -> _Number:
-    key = pattern_table(tuple(patterns)).first_match(module) if patterns else None
-    return default if key is None else patterns[key]
 
 
 class _Fields:
@@ -207,7 +209,7 @@ class _Fields:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise _bad(name, "is not an object that maps module names to numbers")
         try:
-            pattern_table(tuple(value))
+            PatternTable(value)
         except UnsafePattern as error:
             raise _bad(name, f"is refused: the key {error}") from error
         return list(value.items())

@@ -117,7 +117,11 @@ class Manifest:
         }
 
     def canonical_bytes(self) -> bytes:
-        return canonical_json(self.to_json())
+        """Return the RFC 8785 bytes of `to_json`.  The long lists, of plain values only, are written by C code."""
+        payload = self.to_json()
+        lists = {name: _encode_plain(payload.pop(name)) for name in ("files", "tensors")}
+        texts = {name: _encode(value) for name, value in payload.items()} | lists
+        return ("{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}").encode("utf-8")
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
@@ -169,6 +173,16 @@ def _encode(value: object) -> str:
     if isinstance(value, float):
         return _encode_float(value)
     raise InvalidManifest(f"A {type(value).__name__} has no place in a manifest.")
+
+
+def _encode_plain(value: list[dict[str, Any]]) -> str:
+    """Write values that hold no floats and whose keys are ASCII, where Python's own writer is canonical."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidManifest("A name in the manifest is not valid Unicode.") from error
+    return text
 
 
 def _encode_text(value: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from hub.safe_pattern import UnsafePattern, check_pattern, has_repeats
 
@@ -43,6 +42,8 @@ class PatternTable:
 
     def first_match(self, module: str) -> str | None:
         """Return the first key that matches `module` as PEFT matches, or None."""
+        if not self.keys:
+            return None
         best = min(self._plain_matches(module), default=len(self.keys))
         for index, regex in self._regexes:
             if index >= best:
@@ -69,12 +70,6 @@ class PatternTable:
             index = keys.get(_mask(module[before:], dots))
             if index is not None:
                 yield index
-
-
-@lru_cache(maxsize=64)
-def pattern_table(keys: tuple[str, ...]) -> PatternTable:
-    """Return the table of `keys`, built once."""
-    return PatternTable(keys)
 
 
 def _unescape(text: str) -> tuple[str, tuple[int, ...]]:

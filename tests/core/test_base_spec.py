@@ -149,6 +149,18 @@ def test_a_merged_adapter_makes_another_model_of_the_base(folders, tmp_path):
     assert match is BaseMatch.OTHER_WEIGHTS
 
 
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.embed_tokens.weight", "lm_head.weight"])
+def test_a_change_outside_of_the_sketched_layers_is_told_apart_where_both_are_stored_alike(folders, tmp_path, name):
+    shutil.copytree(folders("llama"), tmp_path / "tuned")
+    weights = load_file(tmp_path / "tuned/model.safetensors")
+    save_file(weights | {name: weights[name] * 1.01}, tmp_path / "tuned/model.safetensors")
+    recorded, tuned = BaseSpec.from_folder(folders("llama")).identity(), BaseSpec.from_folder(tmp_path / "tuned")
+    assert recorded.sketch == tuned.sketch
+    assert compare_identity(recorded, tuned) is BaseMatch.OTHER_WEIGHTS
+    # Where one side knows no more than the sketch, that decides.
+    assert compare_identity(replace(recorded, weights=None), tuned) is BaseMatch.COPY
+
+
 def test_other_shapes_are_another_model(folders):
     match = compare_identity(
         BaseSpec.from_folder(folders("llama")).identity(), BaseSpec.from_folder(folders("llama-tied"))
@@ -219,7 +231,8 @@ def test_a_tied_output_layer_that_is_stored_again_changes_nothing(folders, tmp_p
 def test_the_identity_fits_a_manifest(folders):
     identity = BaseSpec.from_folder(folders("llama")).identity(id="acme/base")
     assert all(len(value) < 65_536 for value in identity.to_json().values())
-    assert len(identity.shapes) == len(identity.weights) == 64
+    assert len(identity.shapes) == 64
+    assert len(identity.weights) == 64 + 1 + 16
 
 
 def test_a_base_with_another_quantization_is_read_from_its_config(folders, tmp_path):

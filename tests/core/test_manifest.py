@@ -121,7 +121,9 @@ def test_a_number_keeps_its_value(value):
     assert float(canonical_json(value)) == value
 
 
-@pytest.mark.parametrize("value", [2**53 + 1, -(2**60) - 1, 2**80, 10**400, {1, 2}, b"x", "\ud800", {"\udfff": 1}, object()])
+@pytest.mark.parametrize(
+    "value", [2**53 + 1, -(2**60) - 1, 2**80, 10**400, {1, 2}, b"x", "\ud800", {"\udfff": 1}, object()]
+)
 def test_what_json_can_not_say_exactly_is_refused(value):
     with pytest.raises(InvalidManifest):
         canonical_json([value])
@@ -156,6 +158,7 @@ def test_a_manifest_is_what_its_bytes_say_whatever_the_order_it_was_made_in(mani
         tensors=tuple(random.sample(manifest.tensors, len(manifest.tensors))),
     )
     assert shuffled.digest == manifest.digest
+    assert manifest.canonical_bytes() == canonical_json(manifest.to_json())
     again = Manifest.parse(manifest.canonical_bytes())
     assert again.canonical_bytes() == manifest.canonical_bytes()
     assert again.digest == hashlib.sha256(manifest.canonical_bytes()).hexdigest()
