@@ -26,11 +26,10 @@ def load_base(base: str | os.PathLike[str], quantize: str | None, device: str, c
     config = read_config(source)
     dtype = compute_dtype(where)
     is_quantized = getattr(config, "quantization_config", None) is not None
-    settings = nf4_settings(dtype) if quantize == "nf4" and not is_quantized else None
+    # A base that is quantized already says how; even None would override that.
+    options = {"quantization_config": nf4_settings(dtype)} if quantize == "nf4" and not is_quantized else {}
     with quiet_progress():
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, device_map={"": where}, quantization_config=settings
-        )
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map={"": where}, **options)
     return model.eval()
 
 

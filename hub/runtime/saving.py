@@ -69,7 +69,8 @@ def _write(
 ) -> None:
     from huggingface_hub import save_torch_state_dict
 
-    save_torch_state_dict(state, folder, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+    whole = {name: _own_storage(tensor) for name, tensor in state.items()}
+    save_torch_state_dict(whole, folder, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
     config = copy.deepcopy(base.config)
     if not is_four_bit and hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -170,6 +171,12 @@ def _packed(codes: torch.Tensor, state: Any) -> Iterator[tuple[str, torch.Tensor
     yield "weight", codes
     for name, value in state.as_dict(packed=True).items():
         yield f"weight.{name}", value.detach()
+
+
+def _own_storage(value: torch.Tensor) -> torch.Tensor:
+    """Return the tensor as one that shares its memory with nothing: an adapter's are views of its whole file."""
+    is_view = value.untyped_storage().nbytes() != value.numel() * value.element_size()
+    return value.clone(memory_format=torch.contiguous_format) if is_view else value.contiguous()
 
 
 def _narrow(value: torch.Tensor) -> torch.Tensor:

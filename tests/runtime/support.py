@@ -64,15 +64,15 @@ def make_base(kind: str, path: Path) -> None:
 
 def open_base(path: Path, quantize: str | None = None) -> Any:
     """Load a base as transformers does, for PEFT to wrap."""
-    settings = None
+    options: dict[str, Any] = {}
     if quantize == "nf4":
-        settings = transformers.BitsAndBytesConfig(
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32,
         )
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, quantization_config=settings)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # the oracle computes in float32 on every CPU
