@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.client import Client, Query
 from hub.progress import Observer
+from hub.provenance import Provenance
 from hub.records import AdapterInfo, VersionInfo
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
@@ -72,6 +74,7 @@ def push(
     base: the model it was trained on, a folder or a Hugging Face id.  The adapter is checked against it, and its
         fingerprint is recorded, so that a load on another model can be refused.
     alias: is moved to the new version.  trained_from: refs of the versions that training started from.
+    Both are taken from the folder where `hub.train` wrote them down and they aren't given.
     Content that the registry has already is the same version again.
     Raises InvalidAdapter, UnsafeFile, Incompatible, Unauthenticated, Forbidden, NetworkError.
     """
@@ -93,6 +96,9 @@ def push_folder(
     """Like `push`, and say what was sent, what was left out, and whether the version is new."""
     settings, observer = client_settings(registry), observer or Observer()
     prepared = prepare_push(folder, base=base, observer=observer)
+    recorded = Provenance.read(folder)
+    if recorded is not None and not publication.trained_from:
+        publication = replace(publication, trained_from=recorded.trained_from)
     with Client(settings) as client:
         return send(prepared, name, publication, client, observer)
 

