@@ -58,6 +58,7 @@ from .snippets import base_argument
 from .svg import bars
 
 MAX_LISTED_TENSORS = 2_000
+MAX_LISTED_MOVES = 20
 _INSIGHTS = "lorahub.insights"
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _HEADLINES = {
@@ -190,6 +191,7 @@ def adapter(namespace: str, name: str) -> str:
         days=DOWNLOAD_DAYS,
         downloads_chart=bars(days, title=f"{recent:,} downloads in the last {DOWNLOAD_DAYS} days, per day"),
         badge_href=badge_address(shown.name),
+        moves=registry().alias_history(current_actor(), shown.name)[:MAX_LISTED_MOVES],
     )
 
 

@@ -66,7 +66,7 @@ def _cli(source: SnippetSource) -> Snippet:
     lines = [] if source.endpoint == DEFAULT_ENDPOINT else [f"export LORAHUB_ENDPOINT={source.endpoint}"]
     if source.private:
         lines.append("lorahub login")
-    lines.append(f"lorahub check {source.ref} --base {base_argument(source.base_id)}")
+    lines.append(f"lorahub check {base_argument(source.base_id)} {source.ref}")
     lines.append(f"lorahub pull {source.ref}")
     return Snippet("cli", "CLI", "bash", "\n".join(lines), "Resumes where it stopped; every byte is verified.")
 
@@ -104,7 +104,7 @@ def _vllm(source: SnippetSource) -> Snippet:
     unfit = _vllm_refusal(source, limit)
     if unfit:
         return Snippet(
-            "vllm", "vLLM", "text", f"# {unfit}", "Merge it first: lorahub merge writes an ordinary model folder."
+            "vllm", "vLLM", "text", f"# {unfit}", "Merge it first: lorahub merge saves an ordinary model folder."
         )
     code = f"""vllm serve {base_argument(source.base_id)} \\
   --enable-lora --max-lora-rank {limit} \\

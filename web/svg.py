@@ -15,7 +15,6 @@ from markupsafe import Markup, escape
 HEAT_STEPS = 10
 """Shades of the heat map: classes heat-0 … heat-9 of the style sheet."""
 
-_MAP_WIDTH = 740
 _BADGE_CHAR_WIDTH = 6.6
 _BADGE_COLOURS = {"version": "#0b6b62", "yanked": "#a3341f", "none": "#6b6b66"}
 
@@ -42,17 +41,18 @@ def heat_map(
     *,
     title: str,
     top: float | None = None,
+    width: int = 740,
 ) -> Markup:
     """Draw `cells` (keyed by row and column) as a grid: rows down, columns across, a cell that isn't there left blank.
 
-    top: the value of the darkest shade; the largest value if None.
+    top: the value of the darkest shade; the largest value if None.  width: what the cells should fill, in pixels.
     """
     gap = 2
     left = 8 + max((len(row) for row in rows), default=0) * 6.8
-    side = max(12, min(26, int((_MAP_WIDTH - left) / max(1, len(columns))) - gap))
-    width, height = left + len(columns) * (side + gap), len(rows) * (side + gap) + 22
+    side = max(12, min(32, int((width - left) / max(1, len(columns))) - gap))
+    drawn, height = left + len(columns) * (side + gap), len(rows) * (side + gap) + 22
     highest = top if top is not None else max((cell.value for cell in cells.values()), default=0.0)
-    parts = [_open(width, height, title, "heatmap")]
+    parts = [_open(drawn, height, title, "heatmap")]
     for y, row in enumerate(rows):
         middle = y * (side + gap) + side / 2 + 4
         parts.append(f'<text class="axis" x="{left - 8:.1f}" y="{middle:.1f}" text-anchor="end">{escape(row)}</text>')

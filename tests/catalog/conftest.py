@@ -52,12 +52,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @contextmanager
-def listening(registry: Registry, settings: ServerSettings) -> Iterator[str]:
-    """Serve the application on a free loopback port, from threads of this process; yield its address."""
+def listening(registry: Registry, settings: ServerSettings, public_url: str | None = None) -> Iterator[str]:
+    """Serve the application on a free loopback port, from threads of this process; yield its address.
+
+    public_url: what the pages call the registry; its real address if None.
+    """
     server = make_server("127.0.0.1", 0, lambda *_: [], threaded=True)
     url = f"http://127.0.0.1:{server.server_port}"
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server.app = create_app(registry, replace(settings, public_url=url))
+    server.app = create_app(registry, replace(settings, public_url=public_url or url))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

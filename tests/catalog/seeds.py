@@ -120,6 +120,7 @@ def _seed_tasks(publisher: Publisher) -> None:
         card = QA_CARD.replace("0.96", f"0.9{alpha % 7}")
         options = {"message": message, "trained_from": [] if message == "First round" else ["task/qa@v1"]}
         publisher.push("task/qa", base=recorded, readme=card, files=parts, rank=4, alpha=alpha, publish=options)
+    registry.set_alias(actor, qa, "prod", 3)
     registry.set_alias(actor, qa, "prod", 2, protected=True)
     registry.yank(actor, qa, 1, "Answers in prose when the question is long")
     registry.set_metric(actor, qa, 2, "exact_match", 0.958, "held-out")

@@ -39,7 +39,7 @@ def test_heat_map_never_shrinks_a_cell_below_what_a_pointer_hits(columns: int) -
     root = parse(heat_map(["q"], names, {("q", name): Heat(1.0, name) for name in names}, title="t"))
     rects = list(root.iter("rect"))
     assert len(rects) == columns
-    assert 12 <= int(rects[0].get("width", "0")) <= 26
+    assert 12 <= int(rects[0].get("width", "0")) <= 32
 
 
 def test_bars_are_proportional_to_their_counts() -> None:

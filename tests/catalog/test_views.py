@@ -17,7 +17,16 @@ from hub.registry.values import Base, DailyDownloads, FacetValue, Page
 from hub.web.pages.bases import base_tree
 from hub.web.pages.changes import ModuleMove, field_changes, file_changes, tensor_changes, view_changes
 from hub.web.pages.feeds import ATOM, Entry, render_feed
-from hub.web.pages.formats import ago, bytes_text, count_text, method_text, natural_key, number_text
+from hub.web.pages.formats import (
+    about_text,
+    ago,
+    base_name,
+    bytes_text,
+    count_text,
+    method_text,
+    natural_key,
+    number_text,
+)
 from hub.web.pages.grid import OUTSIDE, place_of, rows_and_columns
 from hub.web.pages.layers import LayerRow, draw_layers, view_parameters
 from hub.web.pages.listing import FACET_SIZE, parse_query, view_listing
@@ -74,8 +83,19 @@ def test_methods_have_their_own_spelling() -> None:
     assert method_text("dora+rslora") == "DoRA + rsLoRA"
 
 
+def test_description_shows_code_as_code_and_never_as_markup() -> None:
+    assert about_text("say `a < b` <b>") == "say <code>a &lt; b</code> &lt;b&gt;"
+    assert about_text("one ` alone <") == "one ` alone &lt;"
+
+
+def test_base_is_short_where_there_is_little_room() -> None:
+    assert [base_name(base) for base in ("org/model", "model", "/models/m/", "/")] == ["model", "model", "m", "/"]
+
+
 def test_layers_sort_as_numbers() -> None:
     assert sorted(["layers.10", "layers.9"], key=natural_key) == ["layers.9", "layers.10"]
+    odd = ["²", "9" * 5000, "", "a1b²"]
+    assert sorted(odd, key=natural_key)  # neither a digit of another kind nor a number without end is an error
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from .formats import number_text
 from .grid import place_of, rows_and_columns
 
 MAX_LISTED = 600
+MAX_ROWS = 48
+MAX_COLUMNS = 256
 MAX_VALUE_CHARS = 200
 MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "c_attn", "c_proj", "c_fc")
 
@@ -139,4 +141,10 @@ def _draw(moves: Sequence[ModuleMove]) -> Markup:
     }
     names, columns = rows_and_columns(places.values(), MODULE_ORDER)
     top = max((cell.value for cell in cells.values()), default=0.0)
-    return heat_map(names[:48], columns, cells, title=f"Cosine distance by module; the largest is {number_text(top)}")
+    return heat_map(
+        names[:MAX_ROWS],
+        columns[:MAX_COLUMNS],
+        cells,
+        title=f"Cosine distance by module; the largest is {number_text(top)}",
+        width=1080,
+    )

@@ -9,7 +9,7 @@ from flask import Flask
 from markupsafe import Markup
 
 _UNITS = (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400), ("hour", 3_600))
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"(\d{1,18})", re.ASCII)
 
 
 def bytes_text(size: int) -> str:
@@ -73,10 +73,27 @@ def method_text(method: str) -> str:
     return " + ".join(names.get(part, part) for part in method.split("+"))
 
 
+def about_text(text: str) -> Markup:
+    """Return a description with its `code` in code type; every other mark of Markdown stays as it was written."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return Markup("{}").format(text)
+    marked = [
+        Markup("<code>{}</code>").format(part) if odd % 2 else Markup("{}").format(part)
+        for odd, part in enumerate(parts)
+    ]
+    return Markup("").join(marked)
+
+
+def base_name(base: str) -> str:
+    """`org/model` -> `model`, where there is little room."""
+    return base.rstrip("/").rpartition("/")[2] or base
+
+
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort `layers.10` after `layers.9`."""
-    parts = _DIGITS.split(text)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    parts = _DIGITS.split(text)  # texts at even places, numbers at odd ones
+    return tuple((0, int(part), "") if place % 2 else (1, 0, part) for place, part in enumerate(parts))
 
 
 def _aware(moment: datetime) -> datetime:
@@ -85,5 +102,16 @@ def _aware(moment: datetime) -> datetime:
 
 def install_filters(app: Flask) -> None:
     """Give every template these functions."""
-    filters = (bytes_text, count_text, number_text, ago, time_tag, rfc3339, day_text, method_text)
+    filters = (
+        bytes_text,
+        count_text,
+        number_text,
+        ago,
+        time_tag,
+        rfc3339,
+        day_text,
+        method_text,
+        about_text,
+        base_name,
+    )
     app.jinja_env.filters.update({function.__name__: function for function in filters})

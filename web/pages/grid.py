@@ -11,7 +11,7 @@ from .formats import natural_key
 OUTSIDE = "·"
 """The column of modules that are in no numbered layer, such as embeddings."""
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.(.+)\Z")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d{1,6})\.(.+)\Z", re.ASCII)
 _GROUPS = ("self_attn.", "attn.", "attention.", "mlp.", "self_attention.")
 
 

@@ -59,7 +59,7 @@ class Insights:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._busy = threading.Lock()
-        self._memory: Memory[str, Any] = Memory(128)
+        self._memory: Memory[str, Any] = Memory(32)
 
     def layers(self, registry: Registry, actor: Actor, version: Version) -> LayersView:
         """Return the layer map of a version; a note instead where it can't be had."""

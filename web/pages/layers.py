@@ -12,12 +12,9 @@ from hub.manifest import Manifest
 from hub.parameters import SummaryRow, summarize
 
 from ..svg import Heat, heat_map, meter
-from .changes import MODULE_ORDER
+from .changes import MAX_COLUMNS, MAX_LISTED, MAX_ROWS, MODULE_ORDER
 from .formats import number_text
 from .grid import place_of, rows_and_columns
-
-MAX_ROWS = 48
-MAX_LISTED = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ def draw_layers(rows: Sequence[LayerRow]) -> LayersView:
     top = max((row.norm for row in rows), default=0.0)
     title = f"Norm of the update by layer and module; the largest is {number_text(top)}"
     return LayersView(
-        heat_map(names[:MAX_ROWS], columns, cells, title=title, top=top),
+        heat_map(names[:MAX_ROWS], columns[:MAX_COLUMNS], cells, title=title, top=top),
         tuple(rows[:MAX_LISTED]),
         top,
         max(0, len(rows) - MAX_LISTED),

@@ -35,7 +35,7 @@ _LLAMA_TARGETS = (
     ("up_proj", "up"),
     ("down_proj", "down"),
 )
-_cards: Memory[tuple[str, str], Card] = Memory(512)
+_cards: Memory[tuple[str, str], Card] = Memory(32)
 
 
 @dataclass(frozen=True, slots=True)
