@@ -59,6 +59,7 @@ test-slow: $(READY) browser  ## the long suites
 	$(BIN)/python -m pytest -m "slow" -q --timeout=3000
 
 test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, each in an environment of its own
+	$(BIN)/python -m tests.hf.environments
 	$(BIN)/python -m pytest -m "engines" -q --timeout=3000
 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client

@@ -47,6 +47,7 @@ READ_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("GET", f"{MODEL}/commits/<selector:revision>", hf_info.commits),
     ("GET", f"{MODEL}/auth-check", hf_info.auth_check),
     ("GET", "/api/whoami-v2", hf_info.whoami),
+    ("GET", "/api/agent-harnesses", hf_info.known_harnesses),
     ("GET", "/api/settings/repositories", hf_info.my_repositories),
     ("GET", "/api/organizations/<namespace>/settings/repositories", hf_info.repositories_of),
     ("GET", "/api/organizations/<namespace>/overview", hf_info.overview),

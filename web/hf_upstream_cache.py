@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,7 +90,7 @@ class UpstreamCache:
             total -= stat.st_size
 
 
-def _copy(blocks: Iterable[bytes], file: BinaryIO, digest: Any, etag: str) -> Iterator[bytes]:
+def _copy(blocks: Iterable[bytes], file: BinaryIO, digest: Any, etag: str) -> Generator[bytes, None, bytes]:
     """Write and yield all blocks but the last, which is returned after the hash was found right."""
     held = b""
     for block in blocks:

@@ -21,6 +21,7 @@ from hub.registry.models import (
     AdapterRow,
     AliasRow,
     BaseRow,
+    CommitRow,
     DownloadRow,
     LineageRow,
     ManifestRow,
@@ -74,10 +75,19 @@ def _missing(session: Session, row: AdapterRow, ref: AdapterRef) -> NotFound:
             return VersionNotFound(
                 f"Every version of {ref.adapter} is yanked. Name one to use it all the same: lorahub show {ref.adapter}"
             )
+        if ref.alias == LATEST and (problem := _draft_problem(session, row)):
+            return VersionNotFound(f"{ref.adapter} has no version yet, only a draft. {problem}")
         return no_version(row, ref.adapter, "latest" if ref.alias else ref.selector)
     names = session.scalars(select(AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name).limit(5))
     known = ", ".join(f"@{name}" for name in names) or "it has none"
     return AliasNotFound(f"{ref.adapter} has no alias @{ref.alias} ({known}). See all: lorahub show {ref.adapter}")
+
+
+def _draft_problem(session: Session, row: AdapterRow) -> str | None:
+    """Return what the newest commit lacks, if it is a draft that somebody has begun."""
+    return session.scalar(
+        select(CommitRow.problem).where(CommitRow.adapter_id == row.id, CommitRow.commit == row.head).limit(1)
+    )
 
 
 def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version, ...]:

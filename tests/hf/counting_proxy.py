@@ -1,4 +1,7 @@
-"""An HTTP proxy that counts: which requests a client sends, and how many bytes in each."""
+"""An HTTP proxy that counts: which requests a client sends, and how many bytes in each.
+
+`GET /seen` is answered by the proxy itself: the requests so far, one a line, for clients in another process.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,9 @@ def counting_proxy(target: str) -> Iterator[Counter]:
             if counter.closed:
                 self.close_connection = True
                 return
+            if self.path == "/seen":
+                self._send_seen()
+                return
             body = self._read_body()
             headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP | {"content-length"}}
             if body or self.command in {"POST", "PUT"}:
@@ -72,6 +78,13 @@ def counting_proxy(target: str) -> Iterator[Counter]:
                 self._answer(answer)
             finally:
                 connection.close()
+
+        def _send_seen(self) -> None:
+            data = "\n".join(counter.lines()).encode()
+            self.send_response_only(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
 
         def _read_body(self) -> bytes:
             if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -5,7 +5,9 @@ python peft_steps.py facts.json results.json          with HF_ENDPOINT and HF_TO
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import sys
 import time
@@ -45,6 +47,11 @@ class Facts:
         with torch.no_grad():
             return model.eval()(torch.arange(8)[None]).logits
 
+    def seen(self) -> list[str]:
+        """Return the requests that the proxy in front of the server has seen."""
+        with urllib.request.urlopen(f"{self.endpoint}/seen", timeout=60) as answer:
+            return answer.read().decode().splitlines()
+
     def native(self, path: str) -> Any:
         request = urllib.request.Request(
             f"{self.endpoint}/api/v1{path}", headers={"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
@@ -63,6 +70,25 @@ def load_by_tag(facts: Facts) -> None:
     same(remote, facts.logits(PeftModel.from_pretrained(facts.model(), facts.folders["two"])))
     older = facts.logits(PeftModel.from_pretrained(facts.model(), facts.qa, revision="v1"))
     assert not torch.equal(remote, older)
+
+
+def load_again_from_cache(facts: Facts) -> None:
+    """A load by tag of what is cached makes no more requests than against the Hub: six."""
+    before = len(facts.seen())
+    model = PeftModel.from_pretrained(facts.model(), facts.qa, revision="v2")
+    made = facts.seen()[before:]
+    assert 0 < len(made) <= 6, made
+    same(facts.logits(model), facts.logits(PeftModel.from_pretrained(facts.model(), facts.folders["two"])))
+
+
+def load_yanked(facts: Facts) -> None:
+    """A yanked version loads, and PEFT's user is told why it was yanked."""
+    repo = f"{facts.namespace}/yanked"
+    heard = io.StringIO()
+    listener = logging.StreamHandler(heard)
+    logging.getLogger("huggingface_hub").addHandler(listener)
+    PeftModel.from_pretrained(facts.model(), repo, revision="v1")
+    assert "It was trained on the test set" in heard.getvalue(), heard.getvalue()
 
 
 def load_second_adapter(facts: Facts) -> None:
@@ -137,6 +163,8 @@ def train_a_little(facts: Facts) -> Any:
 
 STEPS: tuple[Callable[[Facts], None], ...] = (
     load_by_tag,
+    load_again_from_cache,
+    load_yanked,
     load_second_adapter,
     push_peft_model,
     load_by_transformers,

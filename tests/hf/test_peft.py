@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.hf.conftest import Wire, run_script, seed_qa
+from tests.hf.counting_proxy import counting_proxy
 
 SCRIPT = Path(__file__).with_name("peft_steps.py")
-STEPS = ("load_by_tag", "load_second_adapter", "push_peft_model", "load_by_transformers", "push_by_trainer")
+STEPS = (
+    "load_by_tag",
+    "load_again_from_cache",
+    "load_yanked",
+    "load_second_adapter",
+    "push_peft_model",
+    "load_by_transformers",
+    "push_by_trainer",
+)
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +34,19 @@ def results(wire: Wire, folders: dict[str, Path], tmp_path_factory: pytest.TempP
         "tmp": str(tmp),
         "folders": {name: str(path) for name, path in folders.items()},
     }
+    seed_yanked(wire, namespace, folders)
     (tmp / "facts.json").write_text(json.dumps(facts), "utf-8")
     env = wire.client_env(tmp) | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    print(run_script(Path(sys.executable), SCRIPT, str(tmp / "facts.json"), str(tmp / "results.json"), env=env))
+    arguments = (str(tmp / "facts.json"), str(tmp / "results.json"))
+    with counting_proxy(wire.url) as counter:
+        print(run_script(Path(sys.executable), SCRIPT, *arguments, env=env | {"HF_ENDPOINT": counter.url}))
     outcome: dict[str, str] = json.loads((tmp / "results.json").read_text("utf-8"))
     return outcome
+
+
+def seed_yanked(wire: Wire, namespace: str, folders: dict[str, Path]) -> None:
+    wire.server.cli("push", str(folders["one"]), f"{namespace}/yanked")
+    wire.native("POST", f"/adapters/{namespace}/yanked/versions/1/yank", {"reason": "It was trained on the test set"})
 
 
 @pytest.mark.parametrize("step", STEPS)
