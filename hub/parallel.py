@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
+PATIENCE_SECONDS = 3.0
 Job = Callable[[threading.Event], None]
 
 
@@ -22,16 +24,28 @@ def run_all(jobs: Sequence[Job], stop: threading.Event | None = None, limit: int
     for job in jobs:
         todo.put(job)
     outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for _ in range(min(limit, len(jobs))):
-        threading.Thread(target=_work, args=(todo, outcomes, stop), daemon=True).start()
+    workers = [
+        threading.Thread(target=_work, args=(todo, outcomes, stop), daemon=True) for _ in range(min(limit, len(jobs)))
+    ]
+    for worker in workers:
+        worker.start()
     try:
         for _ in jobs:
             error = outcomes.get()
             if error is not None:
                 raise error
-    except BaseException:
+    except BaseException as error:
         stop.set()
+        if isinstance(error, Exception):
+            _wait_for(workers)
         raise
+
+
+def _wait_for(workers: Sequence[threading.Thread]) -> None:
+    """Let the others stop, so that nothing moves any more when the error is raised; not for ever, though."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work(
