@@ -14,23 +14,68 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from hub.errors import BaseNotFound, InvalidRequest
+from hub.runtime.quantized_base import QuantizedBases
 
 
-def load_base(base: str | os.PathLike[str], quantize: str | None, device: str, cache: Path) -> Any:
-    """Return the transformers model at `base`, in eval mode.
+def load_base(folder: Path, quantize: str | None, device: torch.device, cache: Path) -> Any:
+    """Return the transformers model in `folder`, in eval mode.
 
-    Raises BaseNotFound, and InvalidRequest for a device that isn't there.
+    quantize: "nf4" quantizes a base that isn't yet, or takes it from `cache`, where the first load leaves a copy.
     """
-    where = pick_device(device)
-    source = str(Path(base).expanduser()) if Path(base).expanduser().is_dir() else str(base)
-    config = read_config(source)
-    dtype = compute_dtype(where)
-    is_quantized = getattr(config, "quantization_config", None) is not None
-    # A base that is quantized already says how; even None would override that.
-    options = {"quantization_config": nf4_settings(dtype)} if quantize == "nf4" and not is_quantized else {}
+    config = _read_config(folder)
+    dtype = compute_dtype(device)
+    if quantize != "nf4" or getattr(config, "quantization_config", None) is not None:
+        return open_model(folder, dtype, device)
+    settings = nf4_settings(dtype)
+    bases = QuantizedBases(cache / "bases")
+    entry = bases.entry(folder, settings.to_dict())
+    cached = bases.load(entry, lambda copy: open_model(copy, dtype, device))
+    if cached is not None:
+        return _as_from(cached, folder, dtype)
+    model = open_model(folder, dtype, device, quantization_config=settings)
+    bases.store(entry, model)
+    return model
+
+
+def open_model(folder: Path, dtype: torch.dtype, device: torch.device, **options: Any) -> Any:
+    """Open a model's folder with transformers: safetensors only, and none of its own code."""
+    # `options` has quantization_config or nothing: even None would override what the folder says of itself.
     with quiet_progress():
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map={"": where}, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, device_map={"": device}, use_safetensors=True, trust_remote_code=False, **options
+        )
     return model.eval()
+
+
+def _as_from(model: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Undo what the cached copy differs in: where it lies, and 16-bit storage of what isn't 4-bit."""
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.bfloat16, torch.float16, torch.float32) and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+    model.name_or_path = model.config._name_or_path = str(folder)
+    model.config.dtype = dtype
+    return model
+
+
+def locate_base(base: str | os.PathLike[str]) -> Path:
+    """Return the folder of a base; one named by its Hugging Face id is fetched unless it is on this disk.
+
+    Raises BaseNotFound.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
+    try:
+        return Path(snapshot_download(str(base), allow_patterns=wanted))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise BaseNotFound(
+            f"{base} is neither a model's folder nor a Hugging Face id that can be fetched "
+            f"({str(error).splitlines()[0][:200]}). Name a folder with config.json and safetensors."
+        ) from error
 
 
 def pick_device(device: str) -> torch.device:
@@ -52,17 +97,18 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def nf4_settings(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return the one 4-bit recipe: NF4 with double quantization."""
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
 
 
-def read_config(source: str) -> Any:
+def _read_config(folder: Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BaseNotFound(
-            f"{source} is no base model that can be loaded: {str(error).splitlines()[0]} "
+            f"{folder} is no base model that can be loaded: {str(error).splitlines()[0]} "
             "Give a folder with config.json and safetensors, or a Hugging Face id."
         ) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from hub.refs import AdapterRef
 from hub.runtime import four_bit
 from hub.runtime.adapters import Placement
 from hub.runtime.attach import Attachment
+from hub.runtime.base import load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
 from hub.runtime.memory_spec import spec_of
@@ -55,15 +55,16 @@ def load(
     """
     _check_arguments(refs, quantize, slots)
     settings = _settings(registry)
+    where = pick_device(device)
     if isinstance(base, nn.Module):
         origin = Origin.of_model(base)
         model = _make_model(base, settings, BaseCheck(spec_of(base), strict), slots, origin)
     else:
-        from hub.runtime.base import load_base
-
-        spec = _check_versions(base, refs, settings, strict)
-        loaded = load_base(base, quantize, device, settings.cache)
-        model = _make_model(loaded, settings, BaseCheck(spec, strict), slots, Origin(str(base)))
+        folder = locate_base(base)
+        check = BaseCheck(BaseSpec.from_folder(folder), strict)
+        _check_versions(refs, settings, check)
+        loaded = load_base(folder, quantize, where, settings.cache)
+        model = _make_model(loaded, settings, check, slots, Origin(folder))
     for ref in refs:
         model.add(ref)
     if refs:
@@ -83,19 +84,13 @@ def _settings(registry: str | None) -> ClientSettings:
     return settings.with_endpoint(registry) if registry else settings
 
 
-def _check_versions(
-    base: str | os.PathLike[str], refs: tuple[RefLike, ...], settings: ClientSettings, strict: bool
-) -> BaseSpec | None:
-    """Ask every adapter's manifest whether it fits, before anything is fetched or loaded.  Returns the base's spec."""
-    folder = Path(base).expanduser()
-    spec = BaseSpec.from_folder(folder) if folder.is_dir() else None
-    check = BaseCheck(spec, strict)
+def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: BaseCheck) -> None:
+    """Ask every adapter's manifest whether it fits, before anything is fetched or loaded."""
     for source in map(parse_source, refs):
         if isinstance(source, AdapterRef):
             info = sync.resolve(source, settings)
             if info.manifest is not None:
                 check.manifest(str(info.ref), info.manifest)
-    return spec
 
 
 def _make_model(base: nn.Module, settings: ClientSettings, check: BaseCheck, slots: int, origin: Origin) -> Model:

@@ -10,30 +10,22 @@ from hub.errors import BaseNotFound
 
 
 class Origin:
-    """source: a folder, a Hugging Face id, or None for a model that was made in memory."""
+    """folder: the base's files, or None for a model that was made in memory."""
 
-    def __init__(self, source: str | None) -> None:
-        self.source = source
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
 
     @classmethod
     def of_model(cls, base: Any) -> Origin:
         """Return where a transformers model says that it was read from, if that is a folder here."""
         source = getattr(base, "name_or_path", None)
-        return cls(source if source and Path(source).is_dir() else None)
-
-    @cached_property
-    def folder(self) -> Path | None:
-        """The folder with the base's files, or None if it isn't on this disk."""
-        if self.source is None:
-            return None
-        folder = Path(self.source).expanduser()
-        return folder if folder.is_dir() else _snapshot(self.source)
+        return cls(Path(source) if source and Path(source).is_dir() else None)
 
     @property
     def tokenizer(self) -> Any:
         found = self.find_tokenizer()
         if found is None:
-            raise BaseNotFound(f"{self.source or 'This base'} has no tokenizer. Use the one that it was trained with.")
+            raise BaseNotFound(f"{self.folder or 'This base'} has no tokenizer. Use the one that it was trained with.")
         return found
 
     def find_tokenizer(self) -> Any | None:
@@ -47,13 +39,3 @@ class Origin:
         if self.folder is None or not any(self.folder.glob("tokenizer*")):
             return None
         return AutoTokenizer.from_pretrained(self.folder)
-
-
-def _snapshot(model_id: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model_id, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None

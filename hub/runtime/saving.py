@@ -42,12 +42,14 @@ def save_merged(
     state, ties = _state(by_name, modules)
     is_four_bit = any(".quant_state." in name for name in state)
     if not is_four_bit:
-        state = {name: _narrow(tensor) for name, tensor in state.items()}
+        state = {name: narrow(tensor) for name, tensor in state.items()}
     if not ties:
         _untie(state, base, modules)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        _write(base, state, temporary, is_four_bit=is_four_bit, ties=ties, tokenizer=tokenizer)
+        write_model(base, state, temporary, is_four_bit=is_four_bit, ties=ties)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
         if path.exists():
             path.rmdir()
         temporary.chmod(0o777 & ~_umask())  # mkdtemp made it for us alone
@@ -64,9 +66,15 @@ def _umask() -> int:
     return current
 
 
-def _write(
-    base: Any, state: dict[str, torch.Tensor], folder: Path, *, is_four_bit: bool, ties: bool, tokenizer: Any | None
+def bare_state(base: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of a base as it is, tied ones once, 4-bit ones with their statistics."""
+    return _state({}, dict(base.named_modules()))[0]
+
+
+def write_model(
+    base: Any, state: dict[str, torch.Tensor], folder: Path, *, is_four_bit: bool, ties: bool = True
 ) -> None:
+    """Write config and weights of a model whose tensors are `state`."""
     from huggingface_hub import save_torch_state_dict
 
     whole = {name: _own_storage(tensor) for name, tensor in state.items()}
@@ -82,8 +90,6 @@ def _write(
     config.save_pretrained(folder)
     if getattr(base, "generation_config", None) is not None:
         base.generation_config.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
 
 
 def _state(updates: Mapping[str, Update], modules: Mapping[str, nn.Module]) -> tuple[dict[str, torch.Tensor], bool]:
@@ -109,7 +115,7 @@ def _untie(state: dict[str, torch.Tensor], base: Any, modules: Mapping[str, nn.M
     for getter in (base.get_input_embeddings, base.get_output_embeddings):
         module = getter()
         name = next(found for found, candidate in modules.items() if candidate is module)
-        state.setdefault(f"{name}.weight", _narrow(module.weight.detach()))
+        state.setdefault(f"{name}.weight", narrow(module.weight.detach()))
 
 
 def _source(module: nn.Module, path: str) -> torch.Tensor | None:
@@ -179,7 +185,7 @@ def _own_storage(value: torch.Tensor) -> torch.Tensor:
     return value.clone(memory_format=torch.contiguous_format) if is_view else value.contiguous()
 
 
-def _narrow(value: torch.Tensor) -> torch.Tensor:
+def narrow(value: torch.Tensor) -> torch.Tensor:
     """Return the tensor as bfloat16 if that loses nothing."""
     if value.dtype != torch.float32:
         return value

@@ -107,8 +107,7 @@ def test_from_base_quantizes_the_original_weights_plus_the_update(bases, small):
 
 def test_from_base_without_the_original_weights_says_so(bases, small):
     model = load(support.open_base(bases("llama"), "nf4"), small)
-    model._origin.source = None
-    model._origin.__dict__.pop("folder", None)
+    model._origin.folder = None
     with pytest.raises(InvalidRequest, match="reads the original weights"):
         model.merge("from-base")
 
