@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .operator import admin_client
+from .operator import asking
 from .output import Output, date_text, printing, printing_json, size_text
+
+if TYPE_CHECKING:
+    from hub.client_admin import AdminClient
 
 ROLES = ("reader", "publisher", "owner")
 
@@ -21,11 +24,11 @@ def namespace() -> None:
 
 
 @namespace.command("list")
+@asking
 @printing
-def list_(out: Output) -> None:
+def list_(admin: AdminClient, out: Output) -> None:
     """List the namespaces that you may see."""
-    with admin_client() as admin:
-        found = admin.namespaces()
+    found = admin.namespaces()
     if out.as_json:
         out.json(found)
     elif out.quiet:
@@ -36,11 +39,11 @@ def list_(out: Output) -> None:
 
 @namespace.command("show")
 @click.argument("name")
+@asking
 @printing_json
-def show(name: str, out: Output) -> None:
+def show(admin: AdminClient, name: str, out: Output) -> None:
     """Show a namespace; its members and quotas only to members."""
-    with admin_client() as admin:
-        found = admin.namespace(name)
+    found = admin.namespace(name)
     if out.as_json:
         out.json(found)
         return
@@ -62,65 +65,65 @@ def show(name: str, out: Output) -> None:
 @click.argument("name")
 @click.option("--private", is_flag=True, help="Only members may read it.")
 @click.option("--description", default="", help="What it is for.")
+@asking
 @printing
-def create(name: str, private: bool, description: str, out: Output) -> None:
+def create(admin: AdminClient, name: str, private: bool, description: str, out: Output) -> None:
     """Create a shared namespace with yourself as its owner."""
-    with admin_client() as admin:
-        _say(out, admin.create_namespace(name, private=private, description=description), f"Created {name}.")
+    _say(out, admin.create_namespace(name, private=private, description=description), f"Created {name}.")
 
 
 @namespace.command("set")
 @click.argument("name")
 @click.option("--private/--public", required=True, help="Who may read it.")
+@asking
 @printing
-def set_(name: str, private: bool, out: Output) -> None:
+def set_(admin: AdminClient, name: str, private: bool, out: Output) -> None:
     """Make a namespace private or public."""
-    with admin_client() as admin:
-        state = "private" if private else "public"
-        _say(out, admin.set_private(name, private), f"{name} is {state} now.")
+    state = "private" if private else "public"
+    _say(out, admin.set_private(name, private), f"{name} is {state} now.")
 
 
 @namespace.command("add")
 @click.argument("name")
 @click.argument("user")
 @click.option("--role", type=click.Choice(ROLES), default="reader", show_default=True)
+@asking
 @printing
-def add(name: str, user: str, role: str, out: Output) -> None:
+def add(admin: AdminClient, name: str, user: str, role: str, out: Output) -> None:
     """Give USER a role in a namespace."""
-    with admin_client() as admin:
-        _say(out, admin.set_member(name, user, role), f"{user} is {role} of {name} now.")
+    _say(out, admin.set_member(name, user, role), f"{user} is {role} of {name} now.")
 
 
 @namespace.command("remove")
 @click.argument("name")
 @click.argument("user")
+@asking
 @printing
-def remove(name: str, user: str, out: Output) -> None:
+def remove(admin: AdminClient, name: str, user: str, out: Output) -> None:
     """Take USER's role in a namespace away."""
-    with admin_client() as admin:
-        _say(out, admin.set_member(name, user, None), f"{user} has no role in {name} any more.")
+    _say(out, admin.set_member(name, user, None), f"{user} has no role in {name} any more.")
 
 
 @namespace.command("quota")
 @click.argument("name")
 @click.option("--bytes", "max_bytes", type=click.IntRange(0), help="Bytes it may hold.  [default: unlimited]")
 @click.option("--adapters", type=click.IntRange(0), help="Adapters it may hold.  [default: unlimited]")
+@asking
 @printing
-def quota(name: str, max_bytes: int | None, adapters: int | None, out: Output) -> None:
+def quota(admin: AdminClient, name: str, max_bytes: int | None, adapters: int | None, out: Output) -> None:
     """Limit what a namespace may hold, as the server's admin."""
-    with admin_client() as admin:
-        changed = admin.set_quota(name, max_bytes, adapters)
-        _say(out, changed, f"{name}: {_quota(changed) or 'unlimited'}.")
+    changed = admin.set_quota(name, max_bytes, adapters)
+    _say(out, changed, f"{name}: {_quota(changed) or 'unlimited'}.")
 
 
 @namespace.command("audit")
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@asking
 @printing_json
-def audit(name: str | None, limit: int, out: Output) -> None:
+def audit(admin: AdminClient, name: str | None, limit: int, out: Output) -> None:
     """List what was changed in a namespace, newest first; without NAME everywhere, as the server's admin."""
-    with admin_client() as admin:
-        found = admin.audit_log(name, limit)
+    found = admin.audit_log(name, limit)
     if out.as_json:
         out.json(found)
         return

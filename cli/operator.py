@@ -6,15 +6,17 @@ one; `token`, `namespace`, `user` ask the server, like every other command.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from .options import registry_option
+
 if TYPE_CHECKING:
-    from hub.client_admin import AdminClient
     from hub.registry.service import Registry
     from hub.settings import ServerSettings
 
@@ -34,24 +36,28 @@ def server_options(function: F) -> F:
     return function
 
 
-def server_settings(data: Path | None, database: str | None, store: str | None) -> ServerSettings:
-    """Return the settings of the server that is meant.  Raises NotFound where there is none: nothing is created."""
+def server_settings(
+    data: Path | None, database: str | None, store: str | None, may_create: bool = False
+) -> ServerSettings:
+    """Return the settings of the server that is meant.  Raises NotFound where there is none, unless it may be made."""
     from hub.errors import NotFound
     from hub.settings import ServerSettings
 
     settings = ServerSettings.from_env(data=data, database=database, store=store)
     file = settings.database.removeprefix("sqlite:///")
-    if settings.database.startswith("sqlite:///") and not Path(file).exists():
+    if not may_create and settings.database.startswith("sqlite:///") and not Path(file).exists():
         raise NotFound(f"There is no registry at {file}. Name its folder with --data, or start one: lorahub serve")
     return settings
 
 
 @contextmanager
-def open_registry(data: Path | None, database: str | None, store: str | None) -> Iterator[Registry]:
+def open_registry(
+    data: Path | None, database: str | None, store: str | None, may_create: bool = False
+) -> Iterator[Registry]:
     """Open the database and the store of a server; close them afterwards."""
     from hub.errors import Unavailable
 
-    settings = server_settings(data, database, store)
+    settings = server_settings(data, database, store, may_create)
     try:
         from hub.registry.service import Registry
     except ImportError as error:
@@ -65,12 +71,17 @@ def open_registry(data: Path | None, database: str | None, store: str | None) ->
         registry.close()
 
 
-@contextmanager
-def admin_client() -> Iterator[AdminClient]:
-    """Ask the registry that the settings name."""
-    from hub.client import Client
-    from hub.client_admin import AdminClient
-    from hub.settings import ClientSettings
+def asking(function: F) -> F:
+    """Give a command --registry, and the registry that it names as its argument `admin`."""
 
-    with Client(ClientSettings.from_env()) as client:
-        yield AdminClient(client)
+    @registry_option
+    @functools.wraps(function)
+    def wrapper(*args: Any, registry: str | None, **kwargs: Any) -> Any:
+        from hub.api import client_settings
+        from hub.client import Client
+        from hub.client_admin import AdminClient
+
+        with Client(client_settings(registry)) as client:
+            return function(*args, admin=AdminClient(client), **kwargs)
+
+    return cast("F", wrapper)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .operator import admin_client, open_registry, server_options
+from .operator import asking, open_registry, server_options
 from .output import Output, date_text, note, printing
+
+if TYPE_CHECKING:
+    from hub.client_admin import AdminClient
 
 SCOPES = ("read", "publish", "admin")
 
@@ -28,13 +31,19 @@ def token() -> None:
 @click.option("--namespace", help="The only namespace that the token may act in.")
 @click.option("--days", type=click.IntRange(1, 36_500), help="Days until it expires.  [default: never]")
 @click.option("--user", help="Make it for this user, as the server's admin.")
+@asking
 @printing
 def create(
-    name: str, scopes: tuple[str, ...], namespace: str | None, days: int | None, user: str | None, out: Output
+    admin: AdminClient,
+    name: str,
+    scopes: tuple[str, ...],
+    namespace: str | None,
+    days: int | None,
+    user: str | None,
+    out: Output,
 ) -> None:
     """Make a token called NAME and print its secret, this once."""
-    with admin_client() as admin:
-        made = admin.create_token(name, scopes, namespace=namespace, expires_in_days=days, user=user)
+    made = admin.create_token(name, scopes, namespace=namespace, expires_in_days=days, user=user)
     if out.as_json:
         out.json(made)
         return
@@ -44,11 +53,11 @@ def create(
 
 @token.command("list")
 @click.option("--user", help="Whose, as the server's admin.")
+@asking
 @printing
-def list_(user: str | None, out: Output) -> None:
+def list_(admin: AdminClient, user: str | None, out: Output) -> None:
     """List your tokens."""
-    with admin_client() as admin:
-        found = admin.tokens(user)
+    found = admin.tokens(user)
     if out.as_json:
         out.json(found)
     elif out.quiet:
@@ -59,11 +68,11 @@ def list_(user: str | None, out: Output) -> None:
 
 @token.command("revoke")
 @click.argument("token_id", type=click.IntRange(1))
+@asking
 @printing
-def revoke(token_id: int, out: Output) -> None:
+def revoke(admin: AdminClient, token_id: int, out: Output) -> None:
     """Make a token useless from now on."""
-    with admin_client() as admin:
-        revoked = admin.revoke_token(token_id)
+    revoked = admin.revoke_token(token_id)
     if out.as_json:
         out.json(revoked)
     else:

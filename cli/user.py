@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .operator import admin_client
+from .operator import asking
 from .output import Output, date_text, printing
+
+if TYPE_CHECKING:
+    from hub.client_admin import AdminClient
 
 
 @click.group("user")
@@ -19,11 +22,11 @@ def user() -> None:
 
 
 @user.command("list")
+@asking
 @printing
-def list_(out: Output) -> None:
+def list_(admin: AdminClient, out: Output) -> None:
     """List all users."""
-    with admin_client() as admin:
-        found = admin.users()
+    found = admin.users()
     if out.as_json:
         out.json(found)
     elif out.quiet:
@@ -35,30 +38,30 @@ def list_(out: Output) -> None:
 @user.command("create")
 @click.argument("name")
 @click.option("--admin", "is_admin", is_flag=True, help="May do everything on this server.")
+@asking
 @printing
-def create(name: str, is_admin: bool, out: Output) -> None:
+def create(admin: AdminClient, name: str, is_admin: bool, out: Output) -> None:
     """Create a user with a namespace of the same name."""
-    with admin_client() as admin:
-        made = admin.create_user(name, admin=is_admin)
+    made = admin.create_user(name, admin=is_admin)
     _say(out, made, f"Created {name}. Next: lorahub token create laptop --user {name} --scope publish")
 
 
 @user.command("disable")
 @click.argument("name")
+@asking
 @printing
-def disable(name: str, out: Output) -> None:
+def disable(admin: AdminClient, name: str, out: Output) -> None:
     """Shut a user out: tokens and logins stop working at once.  What they published stays."""
-    with admin_client() as admin:
-        _say(out, admin.set_disabled(name, True), f"{name} is shut out. Back in: lorahub user enable {name}")
+    _say(out, admin.set_disabled(name, True), f"{name} is shut out. Back in: lorahub user enable {name}")
 
 
 @user.command("enable")
 @click.argument("name")
+@asking
 @printing
-def enable(name: str, out: Output) -> None:
+def enable(admin: AdminClient, name: str, out: Output) -> None:
     """Let a user in again."""
-    with admin_client() as admin:
-        _say(out, admin.set_disabled(name, False), f"{name} may log in again.")
+    _say(out, admin.set_disabled(name, False), f"{name} may log in again.")
 
 
 def _say(out: Output, record: dict[str, Any], sentence: str) -> None:

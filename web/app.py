@@ -17,6 +17,7 @@ from hub.settings import ServerSettings
 
 from . import catalog, hf_api
 from .api import register_api
+from .bodies import CheckedBodies
 from .errors import register_error_handlers
 from .health import health
 from .identity import caller_key, remember_registry
@@ -39,7 +40,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    app.wsgi_app = KeepEncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

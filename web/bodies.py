@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import request
 from werkzeug.exceptions import BadRequest
 
 from .errors import HttpError
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+try:
+    from gunicorn.http.errors import ParseException
+except ImportError:  # Windows, where waitress reads bodies whole before the application sees them
+    _MALFORMED: tuple[type[Exception], ...] = ()
+else:
+    _MALFORMED = (ParseException,)
+
 
 class Readable(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
+
+
+class CheckedBodies:
+    """WSGI middleware: a body that ends before its Content-Length, or is malformed, is an error and no shorter body.
+
+    gunicorn says that its input ends by itself, and werkzeug then takes whatever came as the whole.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("CONTENT_LENGTH"):
+            environ.pop("wsgi.input_terminated", None)
+        environ["wsgi.input"] = _CheckedInput(environ["wsgi.input"])
+        return self._app(environ, start_response)
+
+
+class _CheckedInput:
+    """Reads from the server's input; what is wrong with the bytes comes out as an OSError."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return bytes(self._source.read(size))
+        except _MALFORMED as error:
+            raise ConnectionAbortedError("the body is malformed") from error
+
+    def readline(self, size: int = -1, /) -> bytes:
+        return bytes(self._source.readline(size))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
 
 
 class BodyStream:

@@ -93,6 +93,8 @@ def as_hub_error(error: Exception) -> HubError:
         return errors.InvalidRequest("The request is nested too deeply.")
     if isinstance(error, TimeoutError):
         return HttpError(408, "The request's body stopped arriving. Send the rest again: an upload resumes.")
+    if isinstance(error, ConnectionError):
+        return HttpError(400, "The request's body ended early or is malformed.")
     if isinstance(error, OSError) and (known := from_os_error(error)):
         return known
     log.error("unhandled error on %s %s", request.method, request.path, exc_info=error)

@@ -25,17 +25,11 @@ def mask_secrets(text: str) -> str:
     return _SECRETS.sub(MASK, text)
 
 
-class MaskSecrets(logging.Filter):
-    """The last line of defence: no record leaves with a token in it, whoever wrote it."""
+class MaskedFormatter(structlog.stdlib.ProcessorFormatter):
+    """The last line of defence: no line leaves with a token in it, whoever wrote it and wherever it stands."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        masked = mask_secrets(message)
-        if masked != message:
-            record.msg, record.args = masked, ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
-        return True
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_secrets(super().format(record))
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -50,12 +44,11 @@ def configure_logging(level: int = logging.INFO) -> None:
         final = structlog.dev.ConsoleRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        MaskedFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
         )
     )
-    handler.addFilter(MaskSecrets())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -22,6 +22,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 HEAD_SECONDS = 15.0
@@ -47,6 +48,16 @@ HEAD_TIMEOUT = _refusal(
     "408 Request Timeout",
     b'{"error":{"code":"http","message":"The request\'s head took too long to arrive.","details":{}}}',
 )
+
+
+_STATUSES: dict[type[Exception], str] = {
+    http.LimitRequestLine: "414 URI Too Long",
+    http.LimitRequestHeaders: "431 Request Header Fields Too Large",
+    http.UnsupportedTransferCoding: "501 Not Implemented",
+    http.ExpectationFailed: "417 Expectation Failed",
+    http.ParseException: "400 Bad Request",
+}
+"""What the parser raises, the special ones first."""
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -89,6 +100,21 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def handle_request(self, req: Any, conn: TConn) -> Any:
         conn.sock.settimeout(STALL_SECONDS)
         return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what never became a request: in the one shape that errors have, and without repeating its words."""
+        status = next(
+            (status for kind, status in _STATUSES.items() if isinstance(exc, kind)), "500 Internal Server Error"
+        )
+        if status.startswith("500"):
+            self.log.exception("a request failed outside the application")
+        else:
+            self.log.warning("refused a malformed request: %s", type(exc).__name__)
+        message = "The request is not HTTP as this server takes it." if status[0] != "5" else "The server failed."
+        body = b'{"error":{"code":"http","message":"%s","details":{}}}' % message.encode()
+        with contextlib.suppress(OSError):  # the client is gone
+            client.settimeout(1.0)
+            client.sendall(_refusal(status, body))
 
     def _has_whole_head(self, conn: TConn) -> bool:
         """Whether a thread would find a whole head on `conn`, or the end of it.  Reads nothing."""

@@ -12,6 +12,7 @@ import schemathesis
 from flask import Flask
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import validate
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -22,8 +23,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from hub.web.api.uploads import CONTENT_TYPE
+
 from .api import Api
-from .world import World, build_world
+from .world import build_world
 
 
 def test_the_document_is_valid_openapi(anonymous: Api) -> None:
@@ -49,8 +52,10 @@ def test_every_operation_says_what_it_does(anonymous: Api) -> None:
                 assert operation.get("summary"), f"{method} {path}"
 
 
-EXAMPLES = int(os.environ.get("LORAHUB_FUZZ_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LORAHUB_FUZZ_EXAMPLES", "3"))
 """For each operation.  The slow run takes many times more."""
+
+schemathesis.serializer.alias(CONTENT_TYPE, "application/octet-stream")
 
 CHECKS = [
     not_a_server_error,
@@ -86,13 +91,16 @@ def fuzz(folder: Path, examples: int) -> None:
     try:
         for found in schema.get_all_operations():
             operation = found.ok()
-            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                options(given(case=operation.as_strategy(generation_mode=mode))(_checker(headers, world)))()
+            options(given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))(_checker(headers)))()
+            try:
+                options(given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))(_checker(headers)))()
+            except Unsatisfiable:
+                continue  # it takes nothing that could be wrong
     finally:
         world.registry.close()
 
 
-def _checker(headers: dict[str, str], world: World) -> Callable[..., None]:
+def _checker(headers: dict[str, str]) -> Callable[..., None]:
     def check(case: schemathesis.Case) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)
 
