@@ -13,6 +13,9 @@ from hub.lora_config import LoraConfig
 from hub.manifest import Manifest, TensorEntry
 
 FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
+MAX_PATTERN_STEPS = 300_000_000
+"""Of `re`, for all modules of an adapter together, counted at the worst: hundreds of millions take seconds."""
+
 _EMBEDDINGS = frozenset({"embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out", "shared"})
 _PAIRS = (("lora_A", "lora_B"), ("embedding_A", "embedding_B"))
 
@@ -31,6 +34,7 @@ class AdapterContent:
         ordered = tuple(sorted(tensors))
         names = (tensor.name for tensor in ordered)
         parts = parse_keys(names, bias=config.bias, modules_to_save=config.modules_to_save)
+        _check_pattern_cost(config, {part.module for part in parts})
         return cls(config, ordered, tuple(parts))
 
     @classmethod
@@ -64,6 +68,17 @@ class AdapterContent:
         """The last parts of the adapted modules' names, e.g. `("k_proj", "q_proj")`."""
         kinds = {"lora_A", "embedding_A"}
         return tuple(sorted({part.module.rpartition(".")[2] for part in self.parts if part.kind in kinds}))
+
+
+def _check_pattern_cost(config: LoraConfig, modules: Iterable[str]) -> None:
+    """Refuse patterns and names that were made to keep `re` busy, before any of them is matched."""
+    if not config.rank_pattern and not config.alpha_pattern:
+        return
+    if sum(map(config.pattern_steps, modules)) > MAX_PATTERN_STEPS:
+        raise InvalidAdapter(
+            "rank_pattern and alpha_pattern would take too long on this many modules. Write module names as keys.",
+            field="rank_pattern",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hub.adapter_content import AdapterContent, check_content, check_publishable
+from hub.adapter_keys import parse_key
 from hub.errors import InvalidAdapter, InvalidSafetensors, UnsafeFile
 from hub.file_rules import (
     CONVERSION_STEP,
@@ -39,7 +40,7 @@ from hub.manifest import (
     check_paths,
 )
 from hub.provenance import MAX_PROVENANCE_BYTES, PROVENANCE_FILE, Provenance
-from hub.safetensors_header import Header, parse_header
+from hub.safetensors_header import Header, parse_header, read_header
 
 __all__ = [
     "AdapterContent",
@@ -151,6 +152,7 @@ def _checked(root: Path, name: str, path: Path) -> Path:
 
 def _check_whole(root: Path, files: Mapping[str, Path]) -> None:
     if CONFIG_FILE not in files:
+        _refuse_other_trainers(root)
         raise InvalidAdapter(
             f"{root} has no {CONFIG_FILE}, so it is not an adapter. Name the folder that PEFT's save_pretrained wrote."
         )
@@ -163,6 +165,14 @@ def _check_whole(root: Path, files: Mapping[str, Path]) -> None:
             path=PICKLED_WEIGHTS_FILE,
         )
     raise InvalidAdapter(f"{root} has no {WEIGHTS_FILE}. Save the adapter again: model.save_pretrained({str(root)!r}).")
+
+
+def _refuse_other_trainers(root: Path) -> None:
+    """Raise InvalidAdapter, which says what they are, if the folder holds the weights of another trainer."""
+    for path in sorted(root.glob("*.safetensors"))[:3]:
+        names = list(read_header(path).tensors)
+        for name in names[:8]:
+            parse_key(name)
 
 
 def inspect_adapter(files: Mapping[str, Readable]) -> AdapterContent:

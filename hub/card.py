@@ -1,137 +1,96 @@
-"""The front matter of a model card: what README.md says of an adapter in its first lines.
+"""The front matter of a model card: what README.md says of an adapter between its first two `---` lines.
 
-    ---
-    license: apache-2.0
-    base_model: HuggingFaceTB/SmolLM2-135M-Instruct
-    tags: [lora, qa]
-    ---
-    # The card itself …
+    front, text = split_front_matter(readme)
+    front.text("license"), front.texts("tags"), front.problem
 
-Read with PyYAML's plainest loader, in which every scalar is a text, so no value means something else than it says.
-Aliases are refused (306 bytes of them make a gigabyte), and size and depth are bounded.  A card without front matter,
-or with one that can't be read, is still a card: `parse_card` raises, `read_card` falls back to the text.
+Every scalar stays a text (`license: no` is the text "no"), so nothing that YAML guesses can surprise.  Aliases are
+refused: 306 bytes of them stand for a gigabyte.  Size, depth and the number of entries are bounded, because PyYAML
+takes a second for 30 KB of brackets.  Needs PyYAML, which a registry has.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.errors import HubError, InvalidAdapter
+from hub.errors import HubError
 
-MAX_CARD_BYTES = 1024 * 1024
-MAX_FRONT_MATTER_BYTES = 32 * 1024
-MAX_TAGS = 50
-MAX_TEXT = 300
-_MAX_DEPTH = 12
-
-_FENCE = re.compile(r"\A(?:\ufeff)?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", re.DOTALL | re.MULTILINE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_FRONT_MATTER_BYTES = 16 * 1024
+MAX_DEPTH = 12
+MAX_EVENTS = 4_000
+_FENCES = frozenset({"---", "..."})
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A model card.  text: the markdown below the front matter.  metadata: the whole front matter, scalars as texts."""
+class FrontMatter:
+    """What the block says.  problem: why it could not be read; empty otherwise."""
 
-    text: str
-    license: str | None = None
-    tags: tuple[str, ...] = ()
-    base_model: str | None = None
-    task: str | None = None
-    description: str | None = None
-    language: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    def text(self, name: str) -> str | None:
+        """Return a field that is one text, or None."""
+        value = self.fields.get(name)
+        return value.strip() or None if isinstance(value, str) else None
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a field that is a text or a list of texts, as texts, each once."""
+        value = self.fields.get(name)
+        items = value if isinstance(value, list) else [value]
+        return tuple(dict.fromkeys(item.strip() for item in items if isinstance(item, str) and item.strip()))
 
 
-def read_card(data: bytes) -> Card:
-    """Return the card, without metadata if its front matter can't be read.  Never raises for what a card may hold."""
+def split_front_matter(card: str) -> tuple[FrontMatter, str]:
+    """Return the front matter and the rest of a card.  A block that can't be read is left out, and says why."""
+    body = card.removeprefix("\ufeff")
+    first, newline, rest = body.partition("\n")
+    if first.rstrip() != "---" or not newline:
+        return FrontMatter(), body
+    position = 0
+    for line in rest[: MAX_FRONT_MATTER_BYTES + 8].splitlines(keepends=True):
+        if line.rstrip() in _FENCES:
+            return parse_front_matter(rest[:position]), rest[position + len(line) :]
+        position += len(line)
+    return FrontMatter(), body
+
+
+def parse_front_matter(source: str) -> FrontMatter:
+    """Read the YAML between the fences.  Never raises for what it says: the card is worth showing all the same."""
+    if len(source.encode("utf-8", "replace")) > MAX_FRONT_MATTER_BYTES:
+        return FrontMatter(problem=f"The front matter has more than {MAX_FRONT_MATTER_BYTES // 1024} KB.")
+    yaml = _yaml()
     try:
-        return parse_card(data)
-    except InvalidAdapter:
-        text = data[:MAX_CARD_BYTES].decode("utf-8", "replace")
-        return Card(_FENCE.sub("", text, count=1))
+        problem = _find_bomb(source, yaml)
+        loaded = None if problem else yaml.load(source, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        problem, loaded = f"The front matter is not YAML: {reason}.", None
+    if loaded and not isinstance(loaded, dict):
+        problem = "The front matter is not a list of `name: value` lines."
+    if problem or not loaded:
+        return FrontMatter(problem=problem)
+    return FrontMatter({key: value for key, value in loaded.items() if isinstance(key, str)})
 
 
-def parse_card(data: bytes) -> Card:
-    """Return the card.  Raises InvalidAdapter for one that is too large, no UTF-8, or has malformed front matter."""
-    if len(data) > MAX_CARD_BYTES:
-        raise InvalidAdapter(f"README.md has {len(data):,} bytes; {MAX_CARD_BYTES:,} are allowed. Shorten it.")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidAdapter("README.md is not UTF-8 text. Save it as UTF-8.") from error
-    found = _FENCE.match(text)
-    if not found:
-        return Card(text)
-    metadata = _load(found[1])
-    return Card(
-        text=text[found.end() :].lstrip("\r\n"),
-        license=_text(metadata, "license"),
-        tags=_texts(metadata, "tags"),
-        base_model=_first(metadata, "base_model"),
-        task=_text(metadata, "task") or _text(metadata, "pipeline_tag"),
-        description=_text(metadata, "description") or _text(metadata, "summary"),
-        language=_texts(metadata, "language"),
-        datasets=_texts(metadata, "datasets"),
-        metadata=metadata,
-    )
-
-
-def _load(source: str) -> dict[str, Any]:
-    if len(source.encode("utf-8")) > MAX_FRONT_MATTER_BYTES:
-        raise _invalid(f"has more than {MAX_FRONT_MATTER_BYTES:,} bytes")
+def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
         raise HubError("Reading a card's front matter needs PyYAML. Run: pip install pyyaml") from error
-    try:
-        _check_events(yaml.parse(source, Loader=yaml.SafeLoader), yaml)
-        value = yaml.load(source, Loader=yaml.BaseLoader)  # noqa: S506  (every scalar stays a text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _invalid(f"is not YAML ({str(error).splitlines()[0][:100]})") from error
-    if value is None or value == "":
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise _invalid("is not a list of `name: value` lines")
-    return value
+    return yaml
 
 
-def _check_events(events: Any, yaml: Any) -> None:
+def _find_bomb(source: str, yaml: Any) -> str:
+    """Return why the block must not be loaded, or an empty text.  Events alone cannot multiply."""
     depth = 0
-    for event in events:
+    for count, event in enumerate(yaml.parse(source, Loader=yaml.BaseLoader)):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _invalid("has an anchor or an alias")
+            return "The front matter uses YAML anchors or aliases, which are not read."
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > _MAX_DEPTH:
-            raise _invalid(f"is nested more than {_MAX_DEPTH} levels deep")
-
-
-def _invalid(fault: str) -> InvalidAdapter:
-    return InvalidAdapter(f"The front matter of README.md {fault}. Correct the lines between the two ---.")
-
-
-def _text(metadata: Mapping[str, Any], name: str) -> str | None:
-    value = metadata.get(name)
-    return _clean(value) if isinstance(value, str) else None
-
-
-def _texts(metadata: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = metadata.get(name)
-    items = value if isinstance(value, list) else [value]
-    cleaned = (_clean(item) for item in items if isinstance(item, str))
-    return tuple(dict.fromkeys(item for item in cleaned if item))[:MAX_TAGS]
-
-
-def _first(metadata: Mapping[str, Any], name: str) -> str | None:
-    values = _texts(metadata, name)
-    return values[0] if values else None
-
-
-def _clean(value: str) -> str | None:
-    return _CONTROL.sub(" ", value).strip()[:MAX_TEXT] or None
+        if depth > MAX_DEPTH or count > MAX_EVENTS:
+            return "The front matter is nested too deeply or has too many entries."
+    return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hub.adapter_content import AdapterContent, token_indices_for
 from hub.base_spec import BaseSpec, ModuleShape, TensorShape
 from hub.manifest import TensorEntry
-from hub.targets import is_targeted
+from hub.targets import targeted
 
 _HEADS = frozenset({"score", "classifier", "qa_outputs"})
 _PAIR_KINDS = ("lora_A", "lora_B", "embedding_A", "embedding_B")
@@ -41,9 +41,7 @@ def find_untrained(content: AdapterContent, base: BaseSpec) -> Iterator[str]:
     trained = {part.module for part in content.parts if part.kind in {"lora_A", "embedding_A"}}
     if not trained:
         return
-    for name, shape in base.modules.items():
-        if name not in trained and is_targeted(content.config, name, shape):
-            yield name
+    yield from (name for name in targeted(content.config, base.modules) if name not in trained)
 
 
 def _pair_misfits(module: str, tensors: Mapping[str, TensorEntry], base: BaseSpec) -> Iterator[Misfit]:

@@ -27,6 +27,7 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_CONFIG_VALUES = 50_000
 MAX_RANK = 16_384
 MAX_NAMES = 20_000
+MAX_SAVED_MODULES = 100
 MAX_TOKEN_INDICES = 200_000
 DEFAULT_RANK = 8
 DEFAULT_ALPHA = 8
@@ -103,8 +104,8 @@ class LoraConfig:
             target_modules=read.names_or_pattern("target_modules"),
             exclude_modules=read.names_or_pattern("exclude_modules"),
             layers_to_transform=read.layers("layers_to_transform"),
-            layers_pattern=read.literal_names("layers_pattern"),
-            modules_to_save=read.literal_names("modules_to_save"),
+            layers_pattern=read.literal_names("layers_pattern", MAX_SAVED_MODULES),
+            modules_to_save=read.literal_names("modules_to_save", MAX_SAVED_MODULES),
             trainable_token_indices=read.token_indices(),
             task_type=read.text("task_type"),
             base_model=read.text("base_model_name_or_path"),
@@ -128,6 +129,10 @@ class LoraConfig:
         """Return the factor of B·A at `module`: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
         rank = self.rank_for(module)
         return self.alpha_for(module) / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def pattern_steps(self, module: str) -> int:
+        """Return how many steps of `re` the patterns may cost for `module`: a bound against made-up names."""
+        return self._ranks.steps(module) + self._alphas.steps(module)
 
     @property
     def effective_rank(self) -> int:
@@ -224,10 +229,10 @@ class _Fields:
             raise _bad(name, f"is refused: the pattern {error}. Write a list of module names") from error
         return value
 
-    def literal_names(self, name: str) -> tuple[str, ...]:
+    def literal_names(self, name: str, most: int) -> tuple[str, ...]:
         """Read names that PEFT puts into a regular expression: only plain dotted names are safe there."""
         value = self._payload.get(name)
-        names = (value,) if isinstance(value, str) else self._names(name, value or [])
+        names = (value,) if isinstance(value, str) else self._names(name, value or [], most)
         if not all(is_literal(item) for item in names):
             raise _bad(name, "has a name that is not a plain dotted module name")
         return names
@@ -242,13 +247,14 @@ class _Fields:
         name = "trainable_token_indices"
         value = self._payload.get(name)
         by_module = {DEFAULT_EMBEDDING: value} if isinstance(value, list) and value else value or {}
-        if not isinstance(by_module, Mapping) or not all(is_literal(str(module)) for module in by_module):
+        too_many = isinstance(by_module, Mapping) and len(by_module) > MAX_SAVED_MODULES
+        if too_many or not isinstance(by_module, Mapping) or not all(is_literal(str(name)) for name in by_module):
             raise _bad(name, "is neither a list of token ids nor an object of such lists by module name")
         return {module: self._counts(name, ids, MAX_TOKEN_INDICES) for module, ids in by_module.items()}
 
-    def _names(self, name: str, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list) or len(value) > MAX_NAMES:
-            raise _bad(name, f"is not a list of at most {MAX_NAMES:,} module names")
+    def _names(self, name: str, value: object, most: int = MAX_NAMES) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > most:
+            raise _bad(name, f"is not a list of at most {most:,} module names")
         for item in value:
             if not isinstance(item, str) or not 0 < len(item) <= _MAX_TEXT or _CONTROL.search(item):
                 raise _bad(name, f"has {str(item)[:40]!r}, which is not a module name")

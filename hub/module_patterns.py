@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from hub.safe_pattern import UnsafePattern, check_pattern, has_repeats
+from hub.safe_pattern import PatternCost, UnsafePattern, check_pattern
 
 MAX_KEYS = 20_000
-MAX_REGEX_KEYS = 256
-MAX_REPEATING_KEYS = 64
 MAX_LAYOUTS = 256
+MAX_REGEX_KEYS = 256
+MAX_REGEX_CHARACTERS = 20_000
+MAX_KEY_REPEATS = 2
 
 _PLAIN = re.compile(r"(\^?)((?:[A-Za-z0-9_-]|\\?\.)+)\$?\Z")
+_LAYOUT_STEPS = 100
+"""What looking up one layout costs, in steps of `re`."""
 
 _Layout = tuple[int, tuple[int, ...], bool]
 """Length, places of the dots that stand for any character, and whether the key begins at the name's start."""
@@ -30,37 +33,54 @@ class PatternTable:
         """Raise UnsafePattern for a key outside the grammar, or for keys that cost too much together."""
         self.keys = tuple(keys)
         self._plain: dict[_Layout, dict[str, int]] = {}
-        self._regexes: list[tuple[int, re.Pattern[str]]] = []
-        if len(self.keys) > MAX_KEYS:
-            raise UnsafePattern(f"list has {len(self.keys):,} keys; {MAX_KEYS:,} are allowed")
-        for index, key in enumerate(self.keys):
-            self._add(index, key)
-        if len(self._plain) > MAX_LAYOUTS or len(self._regexes) > MAX_REGEX_KEYS:
+        self._regexes: list[tuple[int, re.Pattern[str], PatternCost]] = []
+        plain = [_PLAIN.match(key) for key in self.keys]
+        regexes = [key for key, found in zip(self.keys, plain, strict=True) if not found]
+        if len(self.keys) > MAX_KEYS or len(regexes) > MAX_REGEX_KEYS:
+            raise UnsafePattern("list has too many keys; write plain module names")
+        if sum(map(len, regexes)) > MAX_REGEX_CHARACTERS:
+            raise UnsafePattern(f"list has regular expressions of more than {MAX_REGEX_CHARACTERS:,} characters")
+        for index, (key, found) in enumerate(zip(self.keys, plain, strict=True)):
+            if found:
+                self._add_plain(index, found)
+            else:
+                self._add_regex(index, key)
+        if len(self._plain) > MAX_LAYOUTS:
             raise UnsafePattern("list has too many different keys; write plain module names")
-        if sum(map(has_repeats, self.keys)) > MAX_REPEATING_KEYS:
-            raise UnsafePattern(f"list has more than {MAX_REPEATING_KEYS} keys with repeats; write plain module names")
+
+    def steps(self, module: str) -> int:
+        """Return how many steps `first_match` may take for `module`, at the worst."""
+        starts = module.count(".") + 1
+        lookups = min(len(self._plain), starts + sum(1 for layout in self._plain if layout[2]))
+        tries = sum(cost.steps(len(module)) for _, _, cost in self._regexes)
+        return lookups * _LAYOUT_STEPS + starts * tries
 
     def first_match(self, module: str) -> str | None:
         """Return the first key that matches `module` as PEFT matches, or None."""
         if not self.keys:
             return None
         best = min(self._plain_matches(module), default=len(self.keys))
-        for index, regex in self._regexes:
+        starts = [0, *(place + 1 for place, character in enumerate(module) if character == ".")]
+        for index, regex, _ in self._regexes:
             if index >= best:
                 break
-            if regex.match(module):
+            # PEFT's optional `(.*\.)?` in front: the key may begin at any part of the name.
+            if any(regex.match(module, start) for start in starts):
                 return self.keys[index]
         return self.keys[best] if best < len(self.keys) else None
 
-    def _add(self, index: int, key: str) -> None:
-        plain = _PLAIN.match(key)
-        if not plain:
-            check_pattern(key)
-            self._regexes.append((index, re.compile(rf"(.*\.)?({key})$")))
-            return
-        text, dots = _unescape(plain[2])
-        layout = (len(text), dots, bool(plain[1]))
+    def _add_plain(self, index: int, found: re.Match[str]) -> None:
+        text, dots = _unescape(found[2])
+        layout = (len(text), dots, bool(found[1]))
         self._plain.setdefault(layout, {}).setdefault(_mask(text, dots), index)
+
+    def _add_regex(self, index: int, key: str) -> None:
+        cost = check_pattern(key)
+        if cost.repeats > MAX_KEY_REPEATS:
+            raise UnsafePattern(
+                f"has {cost.repeats} unbounded repeats in a row; {MAX_KEY_REPEATS} are allowed in a key"
+            )
+        self._regexes.append((index, re.compile(rf"({key})$"), cost))
 
     def _plain_matches(self, module: str) -> Iterable[int]:
         for (length, dots, anchored), keys in self._plain.items():

@@ -11,6 +11,7 @@ literal words, or made of these parts, whose worst case is bounded:
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,12 +39,28 @@ def is_literal(text: str) -> bool:
     return _LITERAL.match(text) is not None
 
 
-def check_pattern(text: str) -> None:
-    """Raise UnsafePattern unless `text` is within the grammar, and valid for `re`."""
+@dataclass(frozen=True, slots=True)
+class PatternCost:
+    """How often `re` may have to try again on one name."""
+
+    repeats: int = 0
+    choices: int = 1
+
+    def steps(self, size: int) -> int:
+        """Return how many steps a name of `size` characters may take: all ways to place the repeats."""
+        return self.choices * (math.comb(size, self.repeats) if self.repeats else 1)
+
+    def then(self, other: PatternCost) -> PatternCost:
+        # Capped, so that a long pattern can't make the number itself expensive.
+        return PatternCost(self.repeats + other.repeats, min(self.choices * other.choices, 10**6))
+
+
+def check_pattern(text: str) -> PatternCost:
+    """Return what matching `text` may cost.  Raises UnsafePattern unless it is within the grammar and valid."""
     if len(text) > MAX_PATTERN_LENGTH:
         raise UnsafePattern(f"has {len(text):,} characters; {MAX_PATTERN_LENGTH:,} are allowed")
     if is_literal(text):
-        return
+        return PatternCost()
     reader = _Reader(text)
     cost = reader.alternatives(0)
     if reader.position != len(text):
@@ -56,23 +73,7 @@ def check_pattern(text: str) -> None:
         re.compile(text)
     except (re.error, OverflowError) as error:
         raise UnsafePattern(f"is not a regular expression: {error}") from error
-
-
-def has_repeats(text: str) -> bool:
-    """Whether matching `text` may need more than one pass over a name."""
-    return not is_literal(text) and re.search(r"[*+{]", text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    """How often `re` may have to try again: n ** repeats * choices steps on a name of n characters."""
-
-    repeats: int = 0
-    choices: int = 1
-
-    def then(self, other: _Cost) -> _Cost:
-        # Capped, so that a long pattern can't make the number itself expensive.
-        return _Cost(self.repeats + other.repeats, min(self.choices * other.choices, 10**6))
+    return cost
 
 
 class _Reader:
@@ -82,7 +83,7 @@ class _Reader:
         self.text = text
         self.position = 0
 
-    def alternatives(self, nesting: int) -> _Cost:
+    def alternatives(self, nesting: int) -> PatternCost:
         if nesting > _MAX_NESTING:
             raise UnsafePattern(f"is nested more than {_MAX_NESTING} groups deep")
         start, costs, words = self.position, [self._sequence(nesting)], []
@@ -93,25 +94,25 @@ class _Reader:
             costs.append(self._sequence(nesting))
             words.append(self.text[start : self.position])
         ways = _ambiguity(words) if all(map(is_literal, words)) else sum(cost.choices for cost in costs)
-        return _Cost(max(cost.repeats for cost in costs), ways)
+        return PatternCost(max(cost.repeats for cost in costs), ways)
 
-    def _sequence(self, nesting: int) -> _Cost:
-        cost = _Cost()
+    def _sequence(self, nesting: int) -> PatternCost:
+        cost = PatternCost()
         while self._peek() not in {"", "|", ")"}:
             cost = cost.then(self._item(nesting))
         return cost
 
-    def _item(self, nesting: int) -> _Cost:
+    def _item(self, nesting: int) -> PatternCost:
         group = _GROUP_START.match(self.text, self.position)
         if group:
             return self._group(group, nesting)
         if self._peek() in {"^", "$"}:
             self.position += 1
-            return _Cost()
+            return PatternCost()
         self._character()
         return self._repeat_of_a_character()
 
-    def _group(self, opening: re.Match[str], nesting: int) -> _Cost:
+    def _group(self, opening: re.Match[str], nesting: int) -> PatternCost:
         self.position = opening.end()
         cost = self.alternatives(nesting + 1)
         if self._peek() != ")":
@@ -123,7 +124,7 @@ class _Reader:
         if quantifier[0] not in {"?", "??"} or opening[1] in {"?=", "?!"}:
             raise UnsafePattern(f"repeats a group at {self.position}")
         self.position = quantifier.end()
-        return _Cost(cost.repeats, cost.choices + 1)
+        return PatternCost(cost.repeats, cost.choices + 1)
 
     def _character(self) -> None:
         for kind in (_ESCAPE, _CLASS, _PLAIN_CHARACTER):
@@ -135,18 +136,18 @@ class _Reader:
             raise UnsafePattern(f"has {self.text[self.position : self.position + 8]!r} at {self.position}")
         self.position += 1
 
-    def _repeat_of_a_character(self) -> _Cost:
+    def _repeat_of_a_character(self) -> PatternCost:
         quantifier = _QUANTIFIER.match(self.text, self.position)
         if not quantifier:
-            return _Cost()
+            return PatternCost()
         self.position = quantifier.end()
         if self._peek() in {"*", "+", "?", "{"}:
             raise UnsafePattern(f"repeats a repeat at {self.position}")
         if quantifier[0][0] == "?":
-            return _Cost(0, 2)
+            return PatternCost(0, 2)
         least, comma, most = quantifier.groups()
         is_fixed = least is not None and (comma is None or most == least)
-        return _Cost() if is_fixed and quantifier[0][0] == "{" else _Cost(1, 1)
+        return PatternCost() if is_fixed and quantifier[0][0] == "{" else PatternCost(1, 1)
 
     def _peek(self) -> str:
         return self.text[self.position : self.position + 1]

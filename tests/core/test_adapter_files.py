@@ -258,6 +258,20 @@ def test_a_folder_without_weights_is_no_adapter(folder):
         scan_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("lora_unet_down_blocks_0.lora_down.weight", "kohya"),
+        ("unet.a.lora_A.weight", "diffusers"),
+        ("x", "should start"),
+    ],
+)
+def test_a_folder_of_another_trainer_is_refused_by_what_it_holds(tmp_path, name, what):
+    save_file({name: torch.ones(2, 2)}, tmp_path / "my_style.safetensors")
+    with pytest.raises(InvalidAdapter, match=what):
+        scan_folder(tmp_path)
+
+
 def test_what_is_no_folder_is_no_adapter(folder):
     with pytest.raises(InvalidAdapter, match="not a folder"):
         scan_folder(folder / "adapter_config.json")

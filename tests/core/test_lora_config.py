@@ -18,7 +18,7 @@ from hub.blueprint import ModuleShape
 from hub.config_fields import COMPUTED, PLACEMENT, PLUMBING, REFUSED, TRAINING
 from hub.errors import InvalidAdapter
 from hub.lora_config import MAX_RANK, LoraConfig
-from hub.targets import is_targeted
+from hub.targets import targeted
 from tests.core.adapters import VARIANTS, train
 
 FIELDS = sorted(PeftLoraConfig().to_dict())
@@ -113,7 +113,7 @@ def test_any_placement_means_what_it_means_to_peft(module, targets, excluded, la
         return  # PEFT takes it, and means nothing by it
     found = check_target_module_exists(PeftLoraConfig(**fields), module)
     expected = bool(found) and not isinstance(found, _ExcludedModule)
-    assert is_targeted(read(**fields), module, ModuleShape("linear", 1, 1)) == expected
+    assert targeted(read(**fields), {module: ModuleShape("linear", 1, 1)}) == ([module] if expected else [])
 
 
 def test_defaults_are_those_of_peft():
@@ -218,7 +218,12 @@ def test_a_field_that_makes_loaders_import_or_rebuild_is_never_published(fields,
         ({"target_modules": [""]}, "target_modules"),
         ({"target_modules": {"q_proj": 1}}, "target_modules"),
         ({"exclude_modules": "(x+x+)+y"}, "exclude_modules"),
+        ({"rank_pattern": {r".*a.*b.*": 4}}, "rank_pattern"),
+        ({"rank_pattern": {f"(a|b){n}x*": 4 for n in range(300)}}, "rank_pattern"),
+        ({"alpha_pattern": {"(a|b)" * 300 + str(n): 4 for n in range(20)}}, "alpha_pattern"),
         ({"modules_to_save": ["(a|a)*b"]}, "modules_to_save"),
+        ({"modules_to_save": ["a"] * 101}, "modules_to_save"),
+        ({"trainable_token_indices": {f"m{n}": [1] for n in range(101)}}, "trainable_token_indices"),
         ({"layers_pattern": ["(.*)*"], "layers_to_transform": [1]}, "layers_pattern"),
         ({"layers_pattern": "layers"}, "layers_pattern"),
         ({"layers_to_transform": [-1]}, "layers_to_transform"),

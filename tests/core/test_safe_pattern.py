@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.module_patterns import MAX_REPEATING_KEYS, PatternTable
-from hub.safe_pattern import MAX_PATTERN_LENGTH, UnsafePattern, check_pattern, has_repeats, is_literal
+from hub.adapter_content import AdapterContent
+from hub.errors import InvalidAdapter
+from hub.lora_config import LoraConfig
+from hub.manifest import TensorEntry
+from hub.module_patterns import MAX_LAYOUTS, MAX_REGEX_KEYS, PatternTable
+from hub.safe_pattern import MAX_PATTERN_LENGTH, UnsafePattern, check_pattern, is_literal
 
 WRITTEN_BY_PEOPLE = [
     "q_proj",
@@ -99,16 +103,46 @@ def test_the_cost_of_the_worst_accepted_pattern_grows_no_faster_than_its_repeats
 )
 def test_a_plain_dotted_name_is_a_literal(text, literal):
     assert is_literal(text) is literal
-    assert not (literal and has_repeats(text))
 
 
-def test_too_many_keys_with_repeats_are_refused_together():
-    keys = [f".*x{n}" for n in range(MAX_REPEATING_KEYS + 1)]
+def test_too_many_keys_that_are_no_names_are_refused_together():
+    keys = [f".x{n}?" for n in range(MAX_REGEX_KEYS + 1)]
     PatternTable(keys[:-1])
     with pytest.raises(UnsafePattern, match="plain module names"):
         PatternTable(keys)
 
 
 def test_too_many_layouts_are_refused_together():
+    keys = ["a" * n for n in range(1, MAX_LAYOUTS + 2)]
+    PatternTable(keys[:-1])
     with pytest.raises(UnsafePattern, match="plain module names"):
-        PatternTable(["a" * n for n in range(1, 400)])
+        PatternTable(keys)
+
+
+def test_the_steps_of_a_match_are_counted_before_it_is_made(benchmark_ratio):
+    # A name of many equal parts makes `re` try every way that the count foresees.
+    table = PatternTable([".*a.*!"])
+    short, long = "a." * 20 + "a", "a." * 80 + "a"
+    ratio = benchmark_ratio(lambda: table.first_match(long), lambda: table.first_match(short))
+    assert table.steps(long) / table.steps(short) > ratio / 4
+
+
+def test_names_made_to_keep_patterns_busy_are_refused_before_they_are_matched():
+    config = LoraConfig.from_json({"peft_type": "LORA", "r": 1, "rank_pattern": {".*a.*!": 2}})
+    names = [f"base_model.model.{'a.' * 200}m{n}.lora_{half}.weight" for n in range(500) for half in "AB"]
+    with pytest.raises(InvalidAdapter, match="too long on this many modules"):
+        AdapterContent.build(config, [TensorEntry(name, "F32", (1, 1)) for name in names])
+
+
+def test_patterns_of_people_on_a_large_model_are_taken():
+    keys = {r"model\.layers\.\d+\.self_attn\..*": 8, ".*down_proj": 4} | {
+        f"layers.{n}.mlp.up_proj": 2 for n in range(80)
+    }
+    config = LoraConfig.from_json({"peft_type": "LORA", "r": 1, "rank_pattern": keys})
+    modules = [
+        f"model.layers.{n}.{m}" for n in range(128) for m in ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj")
+    ]
+    names = [f"base_model.model.{module}.lora_{half}.weight" for module in modules for half in "AB"]
+    content = AdapterContent.build(config, [TensorEntry(name, "F32", (1, 1)) for name in names])
+    assert [content.config.rank_for(module) for module in modules[:3]] == [8, 2, 4]
+    assert content.config.rank_for(modules[-2]) == 1
