@@ -17,7 +17,7 @@ import httpx2
 from hub.cache import CHUNK_BYTES, Cache, hash_file, remove_file, write_atomically
 from hub.client import Client
 from hub.connection import Connection
-from hub.errors import DigestMismatch, NetworkError, UploadNotFound, UploadOffsetMismatch
+from hub.errors import DigestMismatch, IntegrityError, NetworkError, UploadNotFound, UploadOffsetMismatch
 from hub.manifest import FileEntry
 from hub.progress import Observer
 from hub.records import UploadPlan
@@ -228,6 +228,7 @@ class _Upload:
         self._shown = 0
         self._offset = plan.offset
         self._confirmed = False
+        self._corrections = 0
 
     def run(self) -> None:
         if self._plan.mode == "parts":
@@ -252,7 +253,7 @@ class _Upload:
                     self._send_piece()
                     return
                 except UploadOffsetMismatch as error:
-                    self._offset = _offset_of(error, before)
+                    self._offset = self._corrected(error)
                 except NetworkError:
                     self._offset = self._ask_offset()
                     if self._offset - before < MIN_PROGRESS_BYTES:
@@ -273,6 +274,15 @@ class _Upload:
         self._offset = end
         self._confirmed = end == self._plan.size
         self._show(end)
+
+    def _corrected(self, error: UploadOffsetMismatch) -> int:
+        """The offset that the registry has instead of ours.  One that changes its mind for ever is given up on."""
+        offset = error.details.get("offset")
+        self._corrections += 1
+        is_sane = isinstance(offset, int) and 0 <= offset <= self._plan.size and offset != self._offset
+        if not is_sane or self._corrections > ATTEMPTS:
+            raise IntegrityError("The registry can't say how much of the upload it has. Push again.") from error
+        return int(str(offset))
 
     def _ask_offset(self) -> int:
         with self._connection.stream("HEAD", self._plan.href) as response:
@@ -307,10 +317,3 @@ def read_range(path: Path, start: int, end: int, stop: threading.Event) -> Itera
                 raise DigestMismatch(f"{path} changed while it was being pushed. Push again.")
             start += len(chunk)
             yield chunk
-
-
-def _offset_of(error: UploadOffsetMismatch, sent_from: int) -> int:
-    offset = error.details.get("offset")
-    if not isinstance(offset, int) or offset == sent_from:
-        raise NetworkError("The registry does not say how much of the upload it has. Push again.") from error
-    return offset

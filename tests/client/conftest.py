@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -15,8 +15,16 @@ from hub.cache import Cache
 from hub.manifest import Manifest
 from hub.refs import AdapterName
 from tests.support.adapters import lora_config, write_adapter
+from tests.support.server import RunningServer, running_server
 
 NAME = AdapterName("task", "qa")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A real registry, one for all of the client's tests."""
+    with running_server(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 @pytest.fixture

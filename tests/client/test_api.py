@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from hub.progress import HubWarning
 from hub.records import VersionInfo
 from tests.client.tiny_base import write_base
 from tests.support.adapters import lora_config, write_adapter
-from tests.support.server import RunningServer, running_server
+from tests.support.server import RunningServer
 
 LLAMA_2_7B = {
     "architectures": ["LlamaForCausalLM"],
@@ -29,12 +28,6 @@ LLAMA_2_7B = {
     "vocab_size": 32000,
     "tie_word_embeddings": False,
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture
