@@ -12,16 +12,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hub.adapter_diff import AdapterDiff
+    from hub.api import check, diff, info, pull, push, search, summary
+    from hub.compat import CompatReport
     from hub.errors import HubError
+    from hub.parameters import ParameterSummary
     from hub.refs import AdapterRef
+    from hub.runtime import MergeReport, Model, load
+    from hub.training import MemoryPlan, plan, train
 
 _HOMES = {
+    "AdapterDiff": "hub.adapter_diff",
     "AdapterRef": "hub.refs",
+    "CompatReport": "hub.compat",
     "HubError": "hub.errors",
+    "MemoryPlan": "hub.training",
+    "MergeReport": "hub.runtime",
+    "Model": "hub.runtime",
+    "ParameterSummary": "hub.parameters",
+    "check": "hub.api",
+    "diff": "hub.api",
+    "info": "hub.api",
+    "load": "hub.runtime",
+    "plan": "hub.training",
+    "pull": "hub.api",
+    "push": "hub.api",
+    "search": "hub.api",
+    "summary": "hub.api",
+    "train": "hub.training",
 }
 
 __version__ = "0.1.0"
-__all__ = ["AdapterRef", "HubError"]
+__all__ = [
+    "AdapterDiff",
+    "AdapterRef",
+    "CompatReport",
+    "HubError",
+    "MemoryPlan",
+    "MergeReport",
+    "Model",
+    "ParameterSummary",
+    "check",
+    "diff",
+    "info",
+    "load",
+    "plan",
+    "pull",
+    "push",
+    "search",
+    "summary",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
