@@ -111,7 +111,7 @@ def _open(path: str) -> BinaryIO:
 
 
 def _can_sendfile() -> bool:
-    return request.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+    return str(request.environ.get("SERVER_SOFTWARE", "")).startswith("gunicorn")
 
 
 class _LimitedFile:

@@ -56,7 +56,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
-class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+class ServerLogger(Logger):
     """gunicorn's logger, speaking through the one above."""
 
     def setup(self, cfg: Any) -> None:

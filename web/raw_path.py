@@ -7,7 +7,7 @@ decoded here once more, with a placeholder in its place; the URL converters belo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -68,4 +68,4 @@ class FilePathConverter(BaseConverter):
         return quote(str(value), safe="/")
 
 
-CONVERTERS: dict[str, Callable[..., BaseConverter]] = {"selector": SelectorConverter, "filepath": FilePathConverter}
+CONVERTERS: dict[str, type[BaseConverter]] = {"selector": SelectorConverter, "filepath": FilePathConverter}

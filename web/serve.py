@@ -106,7 +106,7 @@ def _run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
     folder, arbiter = prepare_metrics(), os.getpid()
     options = gunicorn_options(settings, listener)
 
-    class Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    class Service(BaseApplication):
         def load_config(self) -> None:
             for name, value in options.items():
                 self.cfg.set(name, value)

@@ -60,7 +60,7 @@ _STATUSES: dict[type[Exception], str] = {
 """What the parser raises, the special ones first."""
 
 
-class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class PatientWorker(ThreadWorker):
     """A ThreadWorker whose threads only ever see requests whose head is complete."""
 
     def init_process(self) -> None:

@@ -25,7 +25,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (adapters, versions, aliases, uploads, bases
 _API = "lorahub.api"
 
 
-class HubApi(Api):  # type: ignore[misc]  # flask-smorest has no types
+class HubApi(Api):
     ERROR_SCHEMA = schemas.Error
 
 

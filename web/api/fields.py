@@ -54,7 +54,7 @@ def choice(*values: str, **options: Any) -> fields.String:
     return fields.String(validate=validate.OneOf(values), **options)
 
 
-def texts(*, most: int = 100, **options: Any) -> fields.List:
+def texts(*, most: int = 100, **options: Any) -> fields.List[Any]:
     return fields.List(Text(most=400), validate=validate.Length(max=most), **options)
 
 
@@ -71,5 +71,5 @@ class Parser(FlaskParser):
             raise InvalidRequest(f"The body is JSON that can't be read: {type(error).__name__}.") from error
 
 
-class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has no types
+class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = Parser()
