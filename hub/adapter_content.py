@@ -74,11 +74,14 @@ def _check_pattern_cost(config: LoraConfig, modules: Iterable[str]) -> None:
     """Refuse patterns and names that were made to keep `re` busy, before any of them is matched."""
     if not config.rank_pattern and not config.alpha_pattern:
         return
-    if sum(map(config.pattern_steps, modules)) > MAX_PATTERN_STEPS:
-        raise InvalidAdapter(
-            "rank_pattern and alpha_pattern would take too long on this many modules. Write module names as keys.",
-            field="rank_pattern",
-        )
+    steps = 0
+    for module in modules:
+        steps += config.pattern_steps(module)
+        if steps > MAX_PATTERN_STEPS:
+            raise InvalidAdapter(
+                "rank_pattern and alpha_pattern would take too long on this many modules. Write module names as keys.",
+                field="rank_pattern",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,6 @@ MAX_REGEX_CHARACTERS = 20_000
 MAX_KEY_REPEATS = 2
 
 _PLAIN = re.compile(r"(\^?)((?:[A-Za-z0-9_-]|\\?\.)+)\$?\Z")
-_LAYOUT_STEPS = 100
-"""What looking up one layout costs, in steps of `re`."""
-
 _Layout = tuple[int, tuple[int, ...], bool]
 """Length, places of the dots that stand for any character, and whether the key begins at the name's start."""
 
@@ -53,7 +50,7 @@ class PatternTable:
         starts = module.count(".") + 1
         lookups = min(len(self._plain), starts + sum(1 for layout in self._plain if layout[2]))
         tries = sum(cost.steps(len(module)) for _, _, cost in self._regexes)
-        return lookups * _LAYOUT_STEPS + starts * tries
+        return lookups * (50 + 3 * len(module)) + starts * tries  # a lookup copies the name
 
     def first_match(self, module: str) -> str | None:
         """Return the first key that matches `module` as PEFT matches, or None."""
