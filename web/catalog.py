@@ -2,7 +2,7 @@
 
     /  /{ns}                                    search with facets        pages/listing.py
     /{ns}/{name}                                adapter                   pages/version.py  pages/matrix.py
-    /{ns}/{name}/versions/{n}[/files/{path}]    version, one file         pages/insight.py
+    /{ns}/{name}/versions[/{n}[/files/{path}]]  versions, one, one file   pages/insight.py
     /{ns}/{name}/compare?from=&to=              two versions
     /bases[/{id}]                               bases and their adapters
     extras.py: feeds, badges, API page, links that Hugging Face clients print       account.py: login, account
@@ -59,6 +59,9 @@ from .svg import bars
 
 MAX_LISTED_TENSORS = 2_000
 MAX_LISTED_MOVES = 20
+MAX_LISTED_BASES = 500
+VERSIONS_SHOWN = 20
+VERSIONS_PER_PAGE = 100
 _INSIGHTS = "lorahub.insights"
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _HEADLINES = {
@@ -185,6 +188,7 @@ def adapter(namespace: str, name: str) -> str:
         adapter=shown,
         view=view,
         versions=versions,
+        shown_versions=versions[:VERSIONS_SHOWN],
         card=_card(view.version),
         verdicts=judge_bases(view.manifest.base, view.version.base, registry().bases(current_actor())),
         recent=recent,
@@ -207,6 +211,24 @@ def _card(version: Version) -> Any:
     if version.manifest.file(CARD_FILE) is None:
         return None
     return read_card(version, registry().open_file(current_actor(), version.ref, CARD_FILE))
+
+
+@catalog.get("/<namespace>/<name>/versions")
+def versions(namespace: str, name: str) -> str:
+    shown = registry().adapter(current_actor(), AdapterName(namespace, name))
+    every = registry().versions(current_actor(), shown.name)
+    before = _asked_number("before")
+    older = [each for each in every if before is None or each.number < before]
+    page = older[:VERSIONS_PER_PAGE]
+    here = url_for("catalog.versions", namespace=namespace, name=name)
+    return render_template(
+        "versions.html",
+        adapter=shown,
+        total=len(every),
+        shown=page,
+        newer=here if before is not None else None,
+        older=f"{here}?before={page[-1].number}" if len(older) > len(page) else None,
+    )
 
 
 @catalog.get("/<namespace>/<name>/versions/<int:number>")
@@ -288,21 +310,28 @@ def _insights() -> Insights:
 
 
 def _asked_version(field: str, versions: Sequence[Version], default: int) -> int:
+    asked = _asked_number(field)
+    if asked is None:
+        return default
+    if not any(each.number == asked for each in versions):
+        newest = versions[0]
+        raise VersionNotFound(f"{newest.adapter} has no version v{asked}; the newest is v{newest.number}.")
+    return asked
+
+
+def _asked_number(field: str) -> int | None:
     text = request.args.get(field, "").removeprefix("v")
     if not text:
-        return default
-    if not text.isascii() or not text.isdigit():
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise InvalidRequest(f"{field} is {text[:40]!r}; it takes a version's number, e.g. 2.")
-    if not any(each.number == int(text) for each in versions):
-        newest = versions[0]
-        raise VersionNotFound(f"{newest.adapter} has no version v{text[:12]}; the newest is v{newest.number}.")
     return int(text)
 
 
 @catalog.get("/bases")
 def bases() -> str:
     known = registry().bases(current_actor())
-    return render_template("bases.html", roots=base_tree(known), total=len(known), section="bases")
+    return render_template("bases.html", roots=base_tree(known[:MAX_LISTED_BASES]), total=len(known), section="bases")
 
 
 @catalog.get("/bases/<filepath:name>")

@@ -42,6 +42,8 @@ class OperationGroup:
 
 def register_extras(catalog: Blueprint) -> None:
     """Add the routes to the catalog."""
+    catalog.add_url_rule("/favicon.ico", "favicon", favicon)
+    catalog.add_url_rule("/robots.txt", "robots", robots)
     catalog.add_url_rule("/docs", "api_docs", api_docs)
     catalog.add_url_rule("/docs/openapi.json", "openapi_link", openapi_link)
     catalog.add_url_rule("/feeds/<namespace>.atom", "namespace_feed", namespace_feed)
@@ -57,6 +59,16 @@ def public_endpoint() -> str:
     """Return this registry's address as its users write it: what snippets and feeds name."""
     address = settings().public_url or request.url_root
     return address.rstrip("/") if _PLAIN_ENDPOINT.match(address.rstrip("/")) else DEFAULT_ENDPOINT
+
+
+def favicon() -> BaseResponse:
+    return redirect(url_for("catalog.static", filename="favicon.svg"))
+
+
+def robots() -> Response:
+    """Keep crawlers to the pages that are made once: not every filter, pair of versions, or file."""
+    rules = ("User-agent: *", "Disallow: /*?", "Disallow: /*/compare", "Disallow: /*/raw/", "Disallow: /api/", "")
+    return Response("\n".join(rules), mimetype="text/plain")
 
 
 def badge_address(name: AdapterName) -> str:

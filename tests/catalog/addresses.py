@@ -14,6 +14,7 @@ ADDRESSES = {
     "namespace": "/task",
     "adapter": "/task/qa",
     "adapter without a card": "/team/no-card",
+    "versions": "/many/often/versions",
     "version": "/task/qa/versions/2",
     "yanked version": "/task/qa/versions/1",
     "text file": "/task/qa/versions/2/files/README.md",
@@ -25,6 +26,8 @@ ADDRESSES = {
     "api": "/docs",
     "login": "/login",
     "missing": "/task/none",
+    "odd": "/team/odd",
+    "odd version": "/team/odd/versions/1",
 }
 
 

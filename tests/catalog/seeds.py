@@ -18,6 +18,9 @@ from tests.support.adapters import write_adapter
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SMALL_ADAPTERS = 24
+OFTEN = 22
+ODD = '"><img src=x onerror=window.pwned=1> {{7*7}}'
+ODD_BASE = '../we"ird<b>/x?y#z'
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001a5f6"
     "45400000000049454e44ae426082"
@@ -141,4 +144,12 @@ def _seed_variety(publisher: Publisher) -> None:
         publish={"task": "summarization"},
     )
     publisher.push("team/no-card", base=BaseIdentity(id="org/other-base"), publish={"message": "<b>bold</b> & plain"})
+    publisher.push(
+        "team/odd",
+        base=BaseIdentity(id=ODD_BASE),
+        readme=f"---\nlicense: '{ODD}'\ntags: ['{ODD}', 'a/b?c=d&e']\ndescription: '{ODD}'\n---\n{ODD}",
+        publish={"message": ODD, "task": ODD, "trained_from": ["team/no-card@v1"]},
+    )
+    for index in range(OFTEN):
+        publisher.push("many/often", layers=1, rank=1, publish={"message": f"Push number {index + 1}"})
     publisher.push("vault/secret", readme="Nobody outside may read this.")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.catalog.addresses import ADDRESSES, follow
 from tests.catalog.conftest import Site
-from tests.catalog.seeds import BASE, SMALL_ADAPTERS
+from tests.catalog.seeds import BASE, ODD, OFTEN, SMALL_ADAPTERS
 
 FTS_HOSTILE = [
     'foo"',
@@ -71,7 +71,7 @@ def test_pages_of_the_list_show_every_adapter_once(page: Any) -> None:
     while page.get_by_role("link", name="Next page").count():
         follow(page, page.get_by_role("link", name="Next page"))
         seen += names(page)
-    assert sorted(seen) == [f"many/small-{index:02}" for index in range(SMALL_ADAPTERS)]
+    assert sorted(seen) == ["many/often", *(f"many/small-{index:02}" for index in range(SMALL_ADAPTERS))]
 
 
 def test_sorting_by_downloads_puts_the_most_used_first(page: Any) -> None:
@@ -145,6 +145,30 @@ def test_card_shows_its_own_picture_and_links_its_own_files(page: Any) -> None:
     follow(page, page.get_by_role("link", name="how it was trained"))
     assert page.url.endswith("/task/qa/versions/3/files/notes.md")
     assert "Trained for two epochs." in page.locator("main").inner_text()
+
+
+def test_metadata_is_shown_as_it_was_written_and_never_as_markup(page: Any) -> None:
+    page.goto("/?q=onerror")
+    assert names(page) == ["team/odd"]
+    follow(page, page.get_by_role("link", name="team/odd"))
+    assert ODD in page.locator(".lede").inner_text()
+    follow(page, page.get_by_role("complementary").get_by_role("link", name="local:"))
+    assert page.locator("h1").inner_text().startswith("local:")
+    follow(page, page.get_by_role("link", name="team/odd"))
+    follow(page, page.locator("a.chip", has_text="a/b?c=d&e"))
+    assert names(page) == ["team/odd"]
+    page.goto("/team/odd/versions/1")
+    assert ODD in page.locator(".lede").inner_text()
+    assert page.evaluate("window.pwned") is None
+
+
+def test_many_versions_have_a_list_of_their_own(page: Any) -> None:
+    page.goto("/many/often")
+    assert page.get_by_role("region", name="Versions").get_by_role("row").count() == 20 + 1
+    follow(page, page.get_by_role("link", name=f"All {OFTEN}"))
+    assert page.get_by_role("region", name="Versions").get_by_role("row").count() == OFTEN + 1
+    page.goto("/many/often/versions?before=3")
+    assert page.get_by_role("region", name="Versions").get_by_role("row").count() == 2 + 1
 
 
 def test_compare_shows_what_changed_and_another_pair_can_be_chosen(page: Any) -> None:

@@ -76,7 +76,14 @@ def test_no_namespace_can_hide_behind_a_page(site: Site, app: Flask) -> None:
 
 def _private_addresses() -> list[str]:
     name = "vault/secret"
-    pages = ["", "/versions/1", "/versions/1/files/README.md", "/versions/1/raw/adapter_model.safetensors", "/compare"]
+    pages = [
+        "",
+        "/versions",
+        "/versions/1",
+        "/versions/1/files/README.md",
+        "/versions/1/raw/adapter_model.safetensors",
+        "/compare",
+    ]
     links = ["/tree/main", "/blob/main/README.md", "/commit/" + "0" * 40]
     return ["/vault", "/feeds/vault.atom", f"/feeds/{name}.atom", f"/badges/{name}.svg"] + [
         f"/{name}{rest}" for rest in pages + links
@@ -170,6 +177,18 @@ def test_feeds_list_versions_newest_first_with_yanks(visitor: httpx2.Client) -> 
         "task/qa@v3",
         "task/sentiment@v1",
     }
+
+
+@pytest.mark.parametrize(
+    "query", ["q=" + "a" * 5000, "tag=" + "b" * 5000, "cursor=nonsense", "q=%00", "q=%ff", "limit=-1"]
+)
+def test_odd_questions_are_answered_or_refused(visitor: httpx2.Client, query: str) -> None:
+    assert visitor.get(f"/?{query}").status_code in {200, 400}
+
+
+def test_browsers_and_crawlers_find_what_they_look_for(visitor: httpx2.Client) -> None:
+    assert visitor.get("/favicon.ico").headers["location"].endswith("/static/favicon.svg")
+    assert "Disallow: /*/compare" in visitor.get("/robots.txt").text
 
 
 def test_badge_may_be_shown_on_other_sites(visitor: httpx2.Client) -> None:

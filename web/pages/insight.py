@@ -31,7 +31,7 @@ from .memory import Memory
 
 MAX_WEIGHTS_BYTES = 512 * 1000 * 1000
 MAX_KEPT_FILES = 5_000
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 3.0
 _FORMAT = "1"
 """Part of every file's name: numbers that another release computed otherwise are not read."""
 
