@@ -188,25 +188,33 @@ def _misfit_text(misfit: Misfit) -> str:
 _MISFIT_TEXTS: tuple[tuple[str, Callable[[int, int], str], str], ...] = (
     (
         "modules",
-        lambda count, total: f"{count:,} of the adapter's {total:,} modules are not in the base",
+        lambda count, total: f"{count:,} of the adapter's {total:,} modules {_are(count)} not in the base",
         "Name the base that the adapter was trained on.",
     ),
     (
         "shapes",
-        lambda count, _: f"{count:,} weights have other shapes than the base's modules",
+        lambda count, _: f"{count:,} {_weights_have(count)} other shapes than the base's modules",
         "The base is of another size; name the one that the adapter was trained on.",
     ),
     (
         "vocabulary",
-        lambda count, _: f"{count:,} weights are for another vocabulary",
+        lambda count, _: f"{count:,} {_weights_have(count)} another vocabulary's size",
         "Resize the base's embeddings to the adapter's tokenizer, or name the base that it was trained on.",
     ),
     (
         "unsupported",
-        lambda count, _: f"{count:,} modules are of a kind that lorahub does not adapt",
+        lambda count, _: f"{count:,} of the adapter's modules {_are(count)} of a kind that lorahub does not adapt",
         "Use PEFT: PeftModel.from_pretrained(<path>).",
     ),
 )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _weights_have(count: int) -> str:
+    return "weight has" if count == 1 else "weights have"
 
 
 def _check_identity(recorded: BaseIdentity, base: BaseSpec, strict: bool) -> Finding:
