@@ -22,6 +22,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
+from hub import strict_json
 from hub.errors import InvalidManifest, UnsafeFile
 
 SCHEMA = 1
@@ -29,6 +30,9 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MAX_FILES = 1_000
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+MAX_MANIFEST_VALUES = 800_000
+"""Enough for 50,000 tensors, and few enough to be read in little memory."""
+
 MAX_PATH_BYTES = 200
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -126,12 +130,12 @@ class Manifest:
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
         """Read what `canonical_bytes` wrote, or any JSON of that shape.  Raises InvalidManifest."""
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise InvalidManifest(f"A manifest may have {MAX_MANIFEST_BYTES:,} bytes; this one has {len(data):,}.")
         try:
-            payload = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise InvalidManifest(f"The manifest is not JSON: {error}.") from error
+            payload = strict_json.loads(
+                data, max_bytes=MAX_MANIFEST_BYTES, max_values=MAX_MANIFEST_VALUES, large_numbers=True
+            )
+        except strict_json.StrictJsonError as error:
+            raise InvalidManifest(f"The manifest {error}.") from error
         return cls.from_json(payload)
 
     @classmethod

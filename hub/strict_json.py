@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 MAX_DEPTH = 32
 _LARGEST_WHOLE_NUMBER = 2**53
+_MOST_DIGITS = 22
+"""Of a whole number: what the canonical form of a double may have."""
 
 
 class StrictJsonError(ValueError):
     """A text that isn't JSON with one meaning.  Its message ends a sentence that names the file."""
 
 
-def loads(data: bytes, *, max_bytes: int, max_values: int, max_depth: int = MAX_DEPTH) -> Any:
+def loads(
+    data: bytes, *, max_bytes: int, max_values: int, max_depth: int = MAX_DEPTH, large_numbers: bool = False
+) -> Any:
     """Return the value that `data` says.
+
+    large_numbers: take whole numbers above 2**53, which a canonical text has for large doubles.
 
     Raises StrictJsonError for what is not UTF-8 JSON, has more than the allowed bytes, values or levels, repeats a key,
     or holds a number or a text that not every JSON reader would read the same way.
@@ -30,17 +37,17 @@ def loads(data: bytes, *, max_bytes: int, max_values: int, max_depth: int = MAX_
     # Counted in texts too, which no sane file is full of: it costs nothing, and nothing is built of a bomb.
     if sum(data.count(mark) for mark in (b",", b":", b"[", b"{")) > max_values:
         raise StrictJsonError(f"has more than {max_values:,} values")
-    value = _parse(data)
+    value = _parse(data, _any_whole_number if large_numbers else _whole_number)
     if _depth(value, max_depth) > max_depth:
         raise StrictJsonError(f"is nested more than {max_depth} levels deep")
     return value
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: bytes, parse_int: Callable[[str], int]) -> Any:
     try:
         text = data.decode("utf-8")
         return json.loads(
-            text, object_pairs_hook=_object, parse_int=_whole_number, parse_float=_float, parse_constant=_constant
+            text, object_pairs_hook=_object, parse_int=parse_int, parse_float=_float, parse_constant=_constant
         )
     except StrictJsonError:
         raise
@@ -91,6 +98,12 @@ def _is_unicode(text: str) -> bool:
 
 def _whole_number(text: str) -> int:
     if text == "-0" or len(text) > 17 or abs(int(text)) > _LARGEST_WHOLE_NUMBER:
+        raise StrictJsonError(f"has the number {text[:20]}, which not every reader keeps exactly")
+    return int(text)
+
+
+def _any_whole_number(text: str) -> int:
+    if text == "-0" or len(text) > _MOST_DIGITS:
         raise StrictJsonError(f"has the number {text[:20]}, which not every reader keeps exactly")
     return int(text)
 

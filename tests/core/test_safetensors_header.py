@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 
 from hub.errors import InvalidSafetensors
 from hub.safetensors_header import DTYPE_BYTES, MAX_HEADER_BYTES, MAX_TENSORS, parse_header, read_header
+from tests.core.bombs import check_bombs, read_in_child
 
 
 def pack(header, data=b"", length=None):
@@ -230,58 +229,14 @@ BOMBS = {
 }
 
 
-CHILD = """
-import hashlib, json, resource, sys, time
-from hub.errors import InvalidSafetensors
-from hub.safetensors_header import read_header
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-def seconds(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-def refuse(path):
-    try:
-        read_header(path)
-    except InvalidSafetensors as error:
-        report["refused"][path] = error.message
-
-block = bytes(1 << 20)
-report = {"refused": {}, "seconds": {}, "before": peak()}
-# A fifth of the time that hashing 1 GB takes here is the unit.
-report["hashing"] = 5 * seconds(lambda: [hashlib.sha256(block).digest() for _ in range(200)])
-for path in sys.argv[1:]:
-    report["seconds"][path] = seconds(lambda: refuse(path))
-report["peak"] = peak() - report["before"]
-print(json.dumps(report))
-"""
-
-
-def run_child(paths):
-    done = subprocess.run([sys.executable, "-c", CHILD, *map(str, paths)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
 def test_every_bomb_is_refused_in_bounded_time_and_memory(tmp_path):
-    paths = []
-    for number, bomb in enumerate(BOMBS.values()):
-        paths.append(tmp_path / f"{number}.safetensors")
-        paths[-1].write_bytes(bomb())
-    report = run_child(paths)
-    assert report["peak"] < 100_000_000
-    for name, path in zip(BOMBS, map(str, paths), strict=True):
-        assert path in report["refused"], name
-        # Hashing 1 GB takes 0.6 s on the machine that the rule of one second was made for.
-        assert report["seconds"][path] < 1.5 * report["hashing"], name
+    check_bombs("header", {name: make() for name, make in BOMBS.items()}, tmp_path)
 
 
 def test_the_largest_allowed_file_is_read_in_bounded_memory(tmp_path):
     path = tmp_path / "largest.safetensors"
     path.write_bytes(_many_tensors(MAX_TENSORS))
     assert len(read_header(path).tensors) == MAX_TENSORS
-    report = run_child([path])
+    report = read_in_child("header", [path])
     assert report["refused"] == {}
     assert report["peak"] < 100_000_000
