@@ -27,7 +27,7 @@ def load_base(folder: Path, quantize: str | None, device: torch.device, cache: P
     if quantize != "nf4" or getattr(config, "quantization_config", None) is not None:
         return open_model(folder, dtype, device)
     settings = nf4_settings(dtype)
-    bases = QuantizedBases(cache / "bases")
+    bases = QuantizedBases(cache / "quantized")
     entry = bases.entry(folder, settings.to_dict())
     cached = bases.load(entry, lambda copy: open_model(copy, dtype, device))
     if cached is not None:

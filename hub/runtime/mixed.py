@@ -43,7 +43,7 @@ def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device) 
         for index in indices
     }
     refs = dict.fromkeys(ref for choice in rows for ref in choice.refs)
-    return Choice(updates, tuple(refs))
+    return Choice(updates, tuple(refs), None, tuple(choice.label for choice in rows))
 
 
 class Mixed(Update):

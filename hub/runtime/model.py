@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hub.refs import AdapterRef
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
 from hub.runtime.combine import combine
+from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
 from hub.runtime.library import Library
 from hub.runtime.merge import MergeReport
 from hub.runtime.mixed import mix
@@ -95,13 +96,45 @@ class Model:
         with slots.lock:
             before, self._selection.shared = self._selection.shared, choice
             slots.unpin(before.refs)
+        if slots.bank is not None:
+            slots.bank.offer(choice)
 
     @contextmanager
-    def using(self, adapter: Use, *, rank: int | None = None) -> Iterator[Model]:
-        """Choose for this thread, for a block: `with model.using("task/qa@v2"): …`."""
+    def using(self, adapter: Use | Sequence[Use], *, rank: int | None = None) -> Iterator[Model]:
+        """Choose for this thread, for a block: `with model.using("task/qa@v2"): …`.
+
+        adapter: as in `use`, or a list with one entry for every row of the batches to come.
+        """
         self._refuse_while_merged("switch")
-        with self._choice_of([adapter], rank, add=False):
+        with self._choice_of(_rows(adapter), rank, add=False):
             yield self
+
+    def compile(self, *, max_rank: int | None = None, **options: Any) -> None:
+        """Compile the base's forward pass for the adapters that are loaded and others of their kind.
+
+        Switching, adding, removing and mixing then recompile nothing: every adapted layer gets `slots` buffers of
+        `max_rank` (by default the highest rank that is loaded).  `options` go to `torch.compile`.
+        Compiled calls take turns; weighted sums, DoRA and replaced modules aren't compiled.
+        Raises Conflict if that was done before or something is merged, Unsupported for an adapter of another kind.
+        """
+        self._refuse_while_merged("be compiled")
+        slots = self._library.slots
+        if slots.bank is not None:
+            raise Conflict("This model is compiled already.")
+        loaded = tuple(slots)
+        rank = max_rank or highest_rank(loaded)
+        indices = {index for adapter in loaded for index in adapter.updates}
+        if not indices or not rank:
+            raise Conflict("No adapter is loaded, so what to compile for isn't known. model.add(ref) first.")
+        names = self._attachment.names
+        modules = {index: self._attachment.modules[names[index]] for index in sorted(indices)}
+        check_compilable(loaded, names, rank)
+        bank = SlotBank(modules, names, slots.count, rank, self._library.placement.dtype)
+        for adapter in loaded:
+            bank.put(adapter)
+        bank.select(self._selection.shared)
+        slots.bank = bank
+        self.base.forward = torch.compile(self.base.forward, **options)
 
     # --- describing
 
@@ -136,6 +169,8 @@ class Model:
         """
         if self._before_merge is not None:
             raise Conflict(f"{_label(self.active)} is merged already. model.unmerge() first.")
+        if self._library.slots.bank is not None:
+            raise Conflict("This model is compiled for adapters in slots. Load it again to merge one.")
         before = self._selection.shared
         if not before.updates:
             raise Conflict("No adapter is active, so there is nothing to merge. model.use(ref) first.")
@@ -226,10 +261,10 @@ class Model:
         if adapters is None:
             return self._keep_choice()
         self._refuse_while_merged("choose adapters")
-        if isinstance(adapters, (str, os.PathLike, AdapterRef, Mapping)):
-            return self._choice_of([adapters], add=True)
-        _check_rows(adapters, args, kwargs)
-        return self._choice_of(adapters, add=True)
+        rows = _rows(adapters)
+        if rows is adapters:
+            _check_rows(rows, args, kwargs)
+        return self._choice_of(rows, add=True)
 
     @contextmanager
     def _keep_choice(self) -> Iterator[None]:
@@ -255,8 +290,9 @@ class Model:
 
     @contextmanager
     def _in_force(self, choice: Choice) -> Iterator[None]:
+        bank = self._library.slots.bank
         try:
-            with self._selection.override(choice):
+            with self._selection.override(choice), bank.selected(choice) if bank else nullcontext():
                 yield
         finally:
             self._library.slots.unpin(choice.refs)
@@ -282,6 +318,12 @@ def _label(active: str | Mapping[str, float] | None) -> str:
     if isinstance(active, Mapping):
         return " + ".join(f"{weight:g}*{ref}" for ref, weight in active.items())
     return active or "the bare base"
+
+
+def _rows(adapters: Use | Sequence[Use]) -> Sequence[Use]:
+    """Return a list of rows as it is, and a single choice as a list of it alone."""
+    is_list = isinstance(adapters, Sequence) and not isinstance(adapters, str)
+    return adapters if is_list else [adapters]  # type: ignore[return-value,list-item]
 
 
 def _refs(uses: Iterable[Use]) -> list[Ref]:

@@ -1,8 +1,8 @@
 """4-bit copies of bases: the first load quantizes and leaves a copy, later loads read that.
 
-    bases/<key>/             a folder that transformers opens; key: sha256 of what the copy was made from, and how
-        entry.json           {"files": {name: sha256}}: checked at every load
-    bases/sources/<sha256>   what was hashed of a source file, and its stat: hashed again when any of that changes
+    quantized/<key>/             a folder that transformers opens; key: sha256 of what the copy was made from, and how
+        entry.json               {"files": {name: sha256}}: checked at every load
+    quantized/sources/<sha256>   what was hashed of a source file, and its stat: hashed again when any of that changes
 
 A copy is never stale: its key names the content of every source file, the recipe, and the versions of the quantizer.
 """

@@ -23,11 +23,13 @@ class Choice:
     updates: module index -> update; a module that isn't there computes the bare base.
     refs: the adapters that take part, for pinning them; empty for the bare base.
     label: what `Model.active` says: a ref, {ref: weight}, or None.
+    rows: of a mixed batch, the label of every row.
     """
 
     updates: Mapping[int, Update] = field(default_factory=dict)
     refs: tuple[str, ...] = ()
     label: str | Mapping[str, float] | None = None
+    rows: tuple[str | Mapping[str, float] | None, ...] = ()
 
 
 BARE = Choice()

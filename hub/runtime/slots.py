@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from hub.adapter_content import AdapterContent
 from hub.errors import Unavailable
 from hub.runtime.selection import Choice
 from hub.runtime.updates import Update
+
+if TYPE_CHECKING:
+    from hub.runtime.compiled import SlotBank
 
 log = logging.getLogger("hub.runtime")
 
@@ -41,6 +45,7 @@ class Slots:
         self.lock = RLock()
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()  # the least recently used one first
         self._pins: dict[str, int] = {}
+        self.bank: SlotBank | None = None  # of compiled code
 
     def __contains__(self, ref: str) -> bool:
         return ref in self._loaded
@@ -62,7 +67,11 @@ class Slots:
     def put(self, adapter: Loaded) -> list[Loaded]:
         """Take an adapter in; return those that had to go.  Raises Unavailable if all the others are in use."""
         with self.lock:
-            gone = [self._loaded.pop(ref) for ref in self._to_evict(1)]
+            if self.bank is not None:
+                self.bank.check(adapter)
+            gone = [self.drop(ref) for ref in self._to_evict(1)]
+            if self.bank is not None:
+                self.bank.put(adapter)
             self._loaded[adapter.ref] = adapter
         for old in gone:
             log.info("%s left its slot for %s: least recently used of %d", old.ref, adapter.ref, self.count)
@@ -75,6 +84,8 @@ class Slots:
 
     def drop(self, ref: str) -> Loaded:
         with self.lock:
+            if self.bank is not None:
+                self.bank.drop(ref)
             return self._loaded.pop(ref)
 
     def is_pinned(self, ref: str) -> bool:

@@ -45,7 +45,7 @@ def open_nf4(folder: Path):
 
 
 def entries(tmp_path: Path) -> list[Path]:
-    return [path.parent for path in (tmp_path / "cache" / "bases").glob("*/entry.json")]
+    return [path.parent for path in (tmp_path / "cache" / "quantized").glob("*/entry.json")]
 
 
 def test_the_second_load_is_the_same_model_to_the_last_bit(mine, quantized):
@@ -133,7 +133,7 @@ def test_an_interrupted_write_leaves_nothing_that_counts(mine, tmp_path, monkeyp
         with pytest.raises(Interrupted):
             open_nf4(mine)
     assert entries(tmp_path) == []
-    assert not list((tmp_path / "cache" / "bases").glob(".new-*"))
+    assert not list((tmp_path / "cache" / "quantized").glob(".new-*"))
     open_nf4(mine)
     assert len(entries(tmp_path)) == 1
 

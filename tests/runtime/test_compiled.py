@@ -1,0 +1,140 @@
+"""Compiled once, and never again for an adapter's sake."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from hub.errors import Conflict, Incompatible, Unsupported
+from tests.runtime import support
+from tests.runtime.support import load_model, logits, relative_error, write_adapter
+
+TARGETS = support.targets_of("llama")
+ROWS = torch.tensor([[5, 17, 3, 88], [9, 1, 30, 12], [44, 2, 8, 61]])
+
+
+@pytest.fixture
+def folders(bases, tmp_path):
+    return [
+        write_adapter(bases("llama"), tmp_path / f"a{i}", seed=i, r=rank, lora_alpha=i + 1, target_modules=TARGETS)
+        for i, rank in enumerate([4, 2, 3])
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("quantize", [None, "nf4"])
+def test_switching_adding_removing_and_mixing_recompile_nothing(quantize, bases, folders):
+    base = bases("llama")
+    eager = load_model(base, *folders, quantize=quantize)
+    model = load_model(base, *folders[:2], quantize=quantize, slots=3)
+    model.compile(backend="eager")
+    logits(model, ROWS)  # compiles
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert compiled > 0
+
+    def agrees(adapters):
+        with model.using(adapters), eager.using(adapters), torch.compiler.set_stance("fail_on_recompile"):
+            return relative_error(logits(model, ROWS), logits(eager, ROWS)) <= 1e-5
+
+    assert agrees(folders[0])
+    assert agrees(folders[1])
+    assert agrees(None)
+    model.add(folders[2])
+    assert agrees(folders[2])
+    assert agrees([folders[2], None, folders[0]])
+    model.use(folders[1])
+    model.remove(folders[0])
+    assert agrees([folders[1], folders[2], None])
+    model.add(folders[0])
+    assert agrees(folders[0])
+    assert agrees([folders[0], folders[1], folders[2]])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+def test_the_counter_of_that_test_counts(bases, folders):
+    """A batch of another shape does recompile: the check above would see it."""
+    model = load_model(bases("llama"), folders[0])
+    model.compile(backend="eager", dynamic=False)
+    logits(model, ROWS)
+    with torch.compiler.set_stance("fail_on_recompile"), pytest.raises(RuntimeError, match="recompile"):
+        logits(model, ROWS[:, :3])
+
+
+def test_what_use_chose_is_what_compiled_code_computes(bases, folders):
+    eager = load_model(bases("llama"), *folders)
+    model = load_model(bases("llama"), *folders)
+    model.compile(backend="eager")
+    for folder in [*folders, None]:
+        model.use(folder)
+        eager.use(folder)
+        assert relative_error(logits(model, ROWS), logits(eager, ROWS)) <= 1e-5
+
+
+@pytest.mark.slow
+def test_generation_by_a_compiled_model_in_threads(bases, folders):
+    eager = load_model(bases("llama"), *folders)
+    model = load_model(bases("llama"), *folders)
+    model.compile(backend="eager")
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    found: dict[int, torch.Tensor] = {}
+
+    def run(number: int) -> None:
+        found[number] = model.generate(input_ids=ROWS[:1], adapters=folders[number], **options)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, folder in enumerate(folders):
+        assert torch.equal(found[number], eager.generate(input_ids=ROWS[:1], adapters=folder, **options))
+
+
+@pytest.mark.slow
+def test_the_default_compiler_agrees_with_eager(bases, folders):
+    eager = load_model(bases("llama"), *folders)
+    model = load_model(bases("llama"), *folders)
+    model.compile()
+    for choice in (folders[0], [folders[1], None, folders[2]]):
+        with model.using(choice), eager.using(choice):
+            assert relative_error(logits(model, ROWS), logits(eager, ROWS)) <= 1e-4
+
+
+def test_what_fits_no_fixed_slot_is_refused_and_changes_nothing(bases, folders, tmp_path):
+    base = bases("llama")
+    model = load_model(base, folders[1], slots=4)
+    model.compile(backend="eager")
+    before = logits(model, ROWS)
+    with pytest.raises(Incompatible, match=r"has rank 4, and compiled slots hold 2.*max_rank=4"):
+        model.add(folders[0])
+    head = write_adapter(base, tmp_path / "head", r=2, target_modules=["q_proj", "lm_head"])
+    with pytest.raises(Incompatible, match=r"lm_head was adapted by none"):
+        model.add(head)
+    dora = write_adapter(base, tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
+    with pytest.raises(Unsupported, match=r"q_proj: a compiled model runs plain low-rank updates"):
+        model.add(dora)
+    with pytest.raises(Unsupported, match="weighted sum has no slot"), model.using({folders[1]: 0.5}):
+        pass
+    assert model.adapters == (str(folders[1]),)
+    assert torch.equal(logits(model, ROWS), before)
+
+
+def test_compiling_twice_or_merging_compiled_code_is_refused(bases, folders):
+    model = load_model(bases("llama"))
+    with pytest.raises(Conflict, match="No adapter is loaded"):
+        model.compile(backend="eager")
+    model.add(folders[0])
+    model.compile(backend="eager")
+    with pytest.raises(Conflict, match="compiled already"):
+        model.compile(backend="eager")
+    model.use(folders[0])
+    with pytest.raises(Conflict, match="compiled for adapters in slots"):
+        model.merge()
