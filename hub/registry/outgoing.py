@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -68,11 +70,17 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast
 
 
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Reading the certificates of the world takes a third of a second: once is enough."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 class _GuardedTransport(httpx2.HTTPTransport):
     def __init__(self, trusted_hosts: Iterable[str]) -> None:
-        super().__init__(trust_env=False)
+        super().__init__(verify=_ssl_context(), trust_env=False)
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            ssl_context=_ssl_context(),
             max_connections=8,
             network_backend=GuardedBackend(trusted_hosts),
         )

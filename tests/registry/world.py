@@ -42,6 +42,7 @@ class World:
     clock: Clock
     folder: Path
     admin: Actor
+    notes: dict[str, Any] = field(default_factory=dict)
     _made: int = field(default=0)
 
     @classmethod

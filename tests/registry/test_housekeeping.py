@@ -1,0 +1,320 @@
+"""Garbage collection, fsck, backup and restore."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from hub.errors import AdapterNotFound, Conflict, DigestMismatch, IntegrityError, InvalidRequest
+from hub.registry import backup
+from hub.registry.access import ANONYMOUS
+from hub.registry.local_store import LocalStore
+from hub.registry.models import BlobRow, TermChunkRow, VersionFileRow
+from hub.registry.service import Registry
+from hub.registry.values import Query
+from hub.settings import ServerSettings
+from tests.registry.conftest import DATABASES, fresh_database
+from tests.registry.world import World, named, ref
+
+QA = named("task/qa")
+DAY = timedelta(hours=24)
+
+
+def blob_files(world: World) -> set[str]:
+    return {path.name for path in Path(world.context.settings.store).glob("blobs/*/*")}
+
+
+def age_files(world: World) -> None:
+    """Make every stored file older than any grace, by the clock of the file system."""
+    for path in Path(world.context.settings.store).rglob("*"):
+        if path.is_file():
+            os.utime(path, (1, 1))
+
+
+def contents(world: World, text: str) -> dict[str, bytes]:
+    version = world.registry.resolve(world.admin, ref(text))
+    return {
+        file.path: b"".join(world.registry.open_file(world.admin, ref(text), file.path).open(0, file.size))
+        for file in version.manifest.files
+    }
+
+
+# Garbage collection ------------------------------------------------------------------------------------------------
+
+
+def test_gc_takes_what_nothing_named_for_its_grace_and_nothing_else(world: World) -> None:
+    world.push("task/qa")
+    named_by_versions = blob_files(world)
+    lonely = world.put("task/qa", b"nobody publishes this")
+    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    world.clock.forward(hours=25)
+    age_files(world)
+    looked = world.registry.collect_garbage(grace=DAY, dry_run=True)
+    assert (looked.blobs, looked.bytes) == (1, len(b"nobody publishes this"))
+    assert lonely in blob_files(world)
+    assert world.registry.collect_garbage(grace=DAY).blobs == 1
+    assert blob_files(world) == named_by_versions
+    assert world.registry.check_storage().ok
+
+
+def test_being_told_that_a_blob_is_there_begins_its_grace_anew(world: World) -> None:
+    """Between `missing_blobs` and the publish that relies on it, nothing may be collected."""
+    folder = world.adapter()
+    manifest = world.manifest(folder)
+    world.send(world.admin, "task/qa", folder, manifest.files)
+    world.clock.forward(hours=25)
+    age_files(world)
+    wanted = [(file.sha256, file.size) for file in manifest.files]
+    assert world.registry.missing_blobs(world.admin, QA, wanted) == ()
+    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    assert world.registry.publish(world.admin, QA, manifest).created
+
+
+def test_deleted_version_lets_go_of_its_files_after_the_grace(world: World) -> None:
+    world.push("task/qa", seed=1)
+    kept = blob_files(world)
+    world.push("task/qa", seed=2)
+    world.registry.delete_version(world.admin, QA, 2)
+    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    world.clock.forward(hours=25)
+    age_files(world)
+    assert world.registry.collect_garbage(grace=DAY).blobs == 1, "adapter_config.json is v1's too"
+    assert blob_files(world) == kept
+    assert world.registry.check_storage().ok
+
+
+def test_drafts_keep_their_files(world: World) -> None:
+    first = world.registry.commit_tree(world.admin, QA, None, {"README.md": world.put("task/qa", b"# old\n")})
+    world.registry.commit_tree(world.admin, QA, None, {"README.md": world.put("task/qa", b"# new\n")})
+    world.clock.forward(days=30)
+    age_files(world)
+    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    assert b"".join(world.registry.open_at(ANONYMOUS, QA, first.id, "README.md").open(0, 9)) == b"# old\n"
+
+
+def test_file_that_no_row_names_is_collected_once_it_is_old(world: World) -> None:
+    world.push("task/qa")
+    store = world.context.store
+    store.keep(store.stage(io.BytesIO(b"left by a crash"), None, 15, 16))
+    world.clock.now = datetime.now(UTC)  # files have the system's time
+    assert world.registry.collect_garbage(grace=DAY).orphans == 0
+    age_files(world)
+    assert world.registry.collect_garbage(grace=DAY).orphans == 1
+    assert world.registry.check_storage().ok
+
+
+def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
+    """Uploads and collections of the same few blobs, all at once: after each upload its blob is there."""
+    bodies = [bytes([number]) * 100 for number in range(3)]
+    stop = threading.Event()
+    failures: list[str] = []
+
+    def collect() -> None:
+        while not stop.is_set():
+            world.registry.collect_garbage(grace=timedelta(seconds=-3600))
+
+    def send(body: bytes) -> None:
+        for _ in range(12):
+            sha256 = world.put("task/qa", body)
+            with world.context.database.read() as session:
+                row = session.get(BlobRow, sha256)
+            # A row that is there means that the bytes are; gc may have taken both since.
+            if row is not None and world.context.store.size(sha256) is None:
+                with world.context.database.read() as session:
+                    if session.get(BlobRow, sha256) is not None:
+                        failures.append(sha256)
+
+    collector = threading.Thread(target=collect)
+    senders = [threading.Thread(target=send, args=(body,)) for body in bodies]
+    for thread in (collector, *senders):
+        thread.start()
+    for thread in senders:
+        thread.join()
+    stop.set()
+    collector.join()
+    assert failures == []
+    assert world.registry.check_storage().ok
+
+
+# fsck --------------------------------------------------------------------------------------------------------------
+
+
+def damage(world: World, sha256: str, data: bytes) -> None:
+    path = Path(world.context.store.path(sha256) or "")
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_fsck_finds_nothing_wrong_with_a_sound_registry(world: World) -> None:
+    world.push("task/qa", seed=1)
+    world.registry.commit_tree(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    report = world.registry.check_storage()
+    assert report.ok
+    assert (report.blobs, report.versions) == (3, 1)
+
+
+def test_fsck_names_a_flipped_byte_a_short_file_and_a_missing_one_with_who_uses_them(world: World) -> None:
+    manifest = world.push("task/qa", world.adapter(readme="# Card\n")).version.manifest
+    weights, config, readme = (
+        next(file.sha256 for file in manifest.files if file.path == path)
+        for path in ("adapter_model.safetensors", "adapter_config.json", "README.md")
+    )
+    data = Path(world.context.store.path(weights) or "").read_bytes()
+    damage(world, weights, data[:-1] + bytes([data[-1] ^ 1]))
+    damage(world, config, b"{}")
+    Path(world.context.store.path(readme) or "").unlink()
+    found = {problem.what: problem for problem in world.registry.check_storage().problems}
+    assert {sha256: problem.kind for sha256, problem in found.items()} == {
+        weights: "corrupt",
+        config: "size",
+        readme: "missing",
+    }
+    assert found[weights].used_by == ("task/qa@v1:adapter_model.safetensors",)
+    assert weights not in {problem.what for problem in world.registry.check_storage(rehash=False).problems}
+
+
+def test_fsck_repairs_orphans_and_only_orphans(world: World) -> None:
+    manifest = world.push("task/qa").version.manifest
+    store = world.context.store
+    store.keep(store.stage(io.BytesIO(b"left by a crash"), None, 15, 16))
+    damage(world, manifest.files[0].sha256, b"damaged")
+    before = blob_files(world)
+    assert {problem.kind for problem in world.registry.check_storage().problems} == {"orphan", "size"}
+    report = world.registry.check_storage(repair=True)
+    assert (report.repaired, [problem.kind for problem in report.problems]) == (1, ["size"])
+    assert len(before - blob_files(world)) == 1
+
+
+def test_fsck_sees_rows_that_contradict_each_other(world: World) -> None:
+    version = world.push("task/qa").version
+    with world.context.database.write() as session:
+        session.execute(
+            delete(VersionFileRow).where(
+                VersionFileRow.version_id == version.id, VersionFileRow.path == "adapter_config.json"
+            )
+        )
+        session.execute(update(TermChunkRow).values(bits=session.scalar(select(TermChunkRow.bits)) or b""))
+        session.execute(delete(TermChunkRow))
+    kinds = {problem.kind for problem in world.registry.check_storage().problems}
+    assert kinds == {"files", "index"}
+
+
+# Backup and restore ------------------------------------------------------------------------------------------------
+
+
+def restored(world: World, folder: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    place = tmp_path / f"restored-{kind}"
+    place.mkdir()
+    settings = ServerSettings(place, fresh_database(kind, request, place), str(place / "store"))
+    registry = Registry.open(settings)
+    registry.context = replace(registry.context, now=world.clock)
+    backup.restore(registry.context, str(folder))
+    return World(registry, world.clock, place, world.admin)
+
+
+@pytest.mark.parametrize("target", DATABASES)
+def test_backup_restores_into_either_database(
+    world: World, target: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    secret = world.registry.create_token(world.admin, "kept", ["read", "publish", "admin"]).secret
+    world.push("task/qa", world.adapter(seed=1, readme="---\nlicense: mit\n---\n"), alias="prod")
+    world.push("task/qa", seed=2, trained_from=["task/qa@v1"])
+    world.push("vault/secret", seed=3, private=True)
+    world.registry.commit_tree(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    world.registry.set_metric(world.admin, QA, 1, "accuracy", 0.5)
+    world.registry.backup(str(tmp_path / "backup"))
+    copy = restored(world, tmp_path / "backup", target, request, tmp_path)
+    try:
+        assert copy.registry.check_storage().ok
+        for text in ("task/qa@v1", "task/qa@prod", "task/qa", "vault/secret"):
+            assert contents(copy, text) == contents(world, text)
+            ours, theirs = (w.registry.resolve(world.admin, ref(text)) for w in (world, copy))
+            assert theirs == ours
+        assert copy.registry.authenticate(secret).user == "admin"
+        assert copy.registry.audit_log(world.admin) == world.registry.audit_log(world.admin)
+        query = Query(text="qa", license=("mit",))
+        assert copy.registry.search(ANONYMOUS, query).facets == world.registry.search(ANONYMOUS, query).facets
+        with pytest.raises(AdapterNotFound):
+            copy.registry.resolve(ANONYMOUS, ref("vault/secret"))
+        assert copy.push("task/qa", seed=9).version.number == 3, "numbers and ids go on behind the restored ones"
+    finally:
+        copy.close()
+
+
+def test_backup_during_writes_restores_and_passes_fsck(
+    world: World, tmp_path: Path, request: pytest.FixtureRequest, database_kind: str
+) -> None:
+    for seed in range(3):
+        world.push("task/qa", seed=seed)
+    folders = [world.adapter(seed=100 + number) for number in range(12)]
+    started, stop = threading.Event(), threading.Event()
+    pushed: list[int] = []
+
+    def keep_pushing() -> None:
+        for folder in folders:
+            pushed.append(world.push("task/qa", folder).version.number)
+            started.set()
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=keep_pushing)
+    writer.start()
+    started.wait(30)
+    world.registry.backup(str(tmp_path / "backup"))
+    stop.set()
+    writer.join()
+    copy = restored(world, tmp_path / "backup", database_kind, request, tmp_path)
+    try:
+        assert copy.registry.check_storage().ok
+        numbers = [version.number for version in copy.registry.versions(world.admin, QA)]
+        assert numbers == list(range(len(numbers), 0, -1)), "all versions up to one moment, none missing"
+        assert len(numbers) >= 3
+    finally:
+        copy.close()
+
+
+def test_damaged_or_unfinished_backup_is_refused_and_leaves_nothing(world: World, tmp_path: Path) -> None:
+    world.push("task/qa")
+    folder = tmp_path / "backup"
+    world.registry.backup(str(folder))
+    with pytest.raises(Conflict, match="not empty"):
+        world.registry.backup(str(folder))
+    with pytest.raises(Conflict, match="not empty"):
+        backup.restore(world.context, str(folder))
+    place = tmp_path / "empty"
+    registry = Registry.open(ServerSettings(place, f"sqlite:///{place / 'r.sqlite3'}", str(place / "store")))
+    table = folder / "tables" / "versions.jsonl"
+    good = table.read_bytes()
+    table.write_bytes(good.replace(b"task", b"tusk").replace(b"v1", b"v9") + b"[]\n")
+    with pytest.raises(IntegrityError):
+        backup.restore(registry.context, str(folder))
+    table.write_bytes(good)
+    blob = next(folder.glob("blobs/*/*"))
+    kept = blob.read_bytes()
+    blob.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(DigestMismatch):
+        backup.restore(registry.context, str(folder))
+    blob.write_bytes(kept)
+    (folder / "backup.json").rename(folder / "later.json")
+    with pytest.raises(InvalidRequest, match="finished"):
+        backup.restore(registry.context, str(folder))
+    assert registry.users(world.admin) == ()
+    (folder / "later.json").rename(folder / "backup.json")
+    assert backup.restore(registry.context, str(folder)).blobs == 2
+    registry.close()
+
+
+def test_backup_of_a_damaged_store_is_no_backup(world: World, tmp_path: Path) -> None:
+    manifest = world.push("task/qa").version.manifest
+    assert isinstance(world.context.store, LocalStore)
+    damage(world, manifest.files[0].sha256, b"x" * manifest.files[0].size)
+    with pytest.raises(DigestMismatch, match="fsck"):
+        world.registry.backup(str(tmp_path / "backup"))
+    assert not (tmp_path / "backup" / "backup.json").exists()

@@ -1,0 +1,148 @@
+"""The schema: up and down with rows in place, and never another one than the models say."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from hub.errors import HubError, InvalidRequest, Unavailable
+from hub.registry import schema
+from hub.registry.access import ANONYMOUS
+from hub.registry.database import Database
+from hub.registry.models import Model
+from hub.registry.service import Registry
+from hub.registry.values import Query
+from hub.settings import ServerSettings
+from tests.registry.world import World, named
+
+INDEX = {"terms", "term_chunks", "adapter_search"}
+
+
+Rows = dict[str, list[dict[str, str]]]
+
+
+def rows(database: Database) -> Rows:
+    """Return all rows of all tables as they are now, but for the catalog's index, which is made from the others."""
+    found: Rows = {}
+    with database.engine.connect() as connection:
+        for table in set(inspect(connection).get_table_names()) & set(Model.metadata.tables) - INDEX:
+            listed = connection.execute(text(f"SELECT * FROM {table}")).mappings()
+            found[table] = sorted(({key: repr(value) for key, value in row.items()} for row in listed), key=repr)
+    return found
+
+
+def only(these: Rows, columns_of: Rows) -> Rows:
+    """Return `these` rows with the tables and columns of others: what a schema before ours has place for."""
+    return {
+        table: [{key: row[key] for key in (kept[0] if kept else row)} for row in these[table]]
+        for table, kept in columns_of.items()
+    }
+
+
+def test_migrations_make_the_schema_of_the_models(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    schema.prepare(database)
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": is_ours, "compare_server_default": False}
+        )
+        differences = compare_metadata(context, Model.metadata)
+    assert differences == []
+    assert schema.current(database) == schema.needed()
+    database.close()
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Full text has tables of its own, which SQLAlchemy does not know."""
+    return not (kind == "table" and name is not None and name.startswith("adapter_search"))
+
+
+def test_up_and_down_keeps_the_rows(world: World) -> None:
+    world.push("task/qa", seed=1, alias="prod", trained_from=["task/other@v1"])
+    world.push("task/qa", seed=2)
+    world.registry.set_metric(world.admin, named("task/qa"), 1, "accuracy", 0.5)
+    world.registry.create_webhook(world.admin, "task", "https://example.com/hook", ["nothing"])
+    database = world.context.database
+    before = rows(database)
+    revisions = [revision for revision, _ in schema.history()]
+    assert len(revisions) >= 3
+    for revision in reversed(revisions[:-1]):
+        schema.downgrade(database, revision)
+        assert schema.current(database) == revision
+        kept = rows(database)
+        assert kept == only(before, kept)
+    assert "webhooks" not in rows(database)
+    schema.upgrade(database)
+    after = rows(database)
+    assert {name for name in before if after[name] != before[name]} <= {"webhooks", "adapters"}
+    assert world.registry.search(ANONYMOUS, Query(text="qa", task=())).total == 1, "the index was built anew"
+    assert world.registry.check_storage().problems == ()
+    assert world.push("task/qa", seed=3).version.number == 3
+
+
+def test_down_to_nothing_and_up_again_gives_a_working_registry(empty_database_url: str, tmp_path: Path) -> None:
+    database = Database(empty_database_url)
+    schema.prepare(database)
+    schema.downgrade(database, "base")
+    with database.engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) == {"alembic_version"}
+    schema.upgrade(database)
+    database.close()
+    world = World.open(ServerSettings(tmp_path, empty_database_url, str(tmp_path / "store")), tmp_path)
+    assert world.push("task/qa").created
+    world.close()
+
+
+def test_schema_of_another_release_is_refused_with_the_next_step(world: World) -> None:
+    schema.downgrade(world.context.database, "0001")
+    with pytest.raises(Unavailable, match="lorahub db upgrade"):
+        Registry.open(world.context.settings)
+    with pytest.raises(InvalidRequest):
+        schema.downgrade(world.context.database, "nonsense")
+    assert schema.current(world.context.database) == "0001"
+
+
+def test_failing_migration_leaves_no_half_of_it(world: World) -> None:
+    schema.downgrade(world.context.database, "0001")
+    with world.context.database.write() as session:
+        session.execute(text("CREATE TABLE webhooks (id INTEGER PRIMARY KEY)"))  # in the way of 0003
+    before = rows(world.context.database)
+    with pytest.raises(Exception, match=r"webhooks|refused|can't be used"):
+        schema.upgrade(world.context.database)
+    assert schema.current(world.context.database) == "0001"
+    assert rows(world.context.database) == before
+
+
+def test_servers_that_start_at_once_make_one_schema(empty_database_url: str, tmp_path: Path) -> None:
+    settings = ServerSettings(tmp_path, empty_database_url, str(tmp_path / "store"))
+    start, failures = threading.Barrier(4), []
+    made = []
+
+    def open_registry() -> None:
+        start.wait()
+        try:
+            registry = Registry.open(settings)
+            made.append(registry.first_start())
+            registry.close()
+        except HubError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_registry) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sum(token is not None for token in made) == 1
+
+
+def test_status_counts_every_revision_with_a_line_about_it() -> None:
+    listed = schema.history()
+    assert listed[0][0] == "0001"
+    assert listed[-1][0] == schema.needed()
+    assert all(title.strip() for _, title in listed)

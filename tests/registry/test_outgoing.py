@@ -1,0 +1,393 @@
+"""What the server fetches or posts because a user said so: imports and webhooks, and where they may not go."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from hub.errors import (
+    FileNotFound,
+    Forbidden,
+    HubError,
+    InvalidRequest,
+    NetworkError,
+    TooManyRequests,
+    UnsafeFile,
+    WebhookNotFound,
+)
+from hub.registry import importing, webhooks
+from hub.registry.outgoing import is_public, open_client, parse_url, send_following
+from tests.registry.world import World, named
+
+QA = named("task/qa")
+
+
+@dataclass
+class Peer:
+    """A real HTTP server on loopback, which answers what the test says and remembers what it was asked."""
+
+    routes: dict[str, Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], bytes]]] = field(
+        default_factory=dict
+    )
+    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    made = Peer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = unquote(urlsplit(self.path).path)
+            made.asked.append((self.command, path, dict(self.headers), body))
+            status, headers, data = made.routes.get(path, lambda _: (404, {}, b""))(self)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def trusting(world: World, *hosts: str) -> World:
+    settings = replace(world.context.settings, trusted_hosts=hosts)
+    world.registry.context = replace(world.context, settings=settings)
+    return world
+
+
+def serve_adapter(peer: Peer, folder: Path, repo: str = "else/where", revision: str = "main") -> None:
+    """Let the peer answer as a hub that has this adapter."""
+    commit = "c" * 40
+    names = sorted(path.name for path in folder.iterdir())
+    listing: dict[str, Any] = {"sha": commit, "siblings": [{"rfilename": name} for name in names]}
+    peer.routes[f"/api/models/{repo}/revision/{revision}"] = lambda _: (200, {}, json.dumps(listing).encode())
+    for name in names:
+        data = (folder / name).read_bytes()
+        peer.routes[f"/{repo}/resolve/{commit}/{name}"] = lambda _, data=data: (200, {}, data)  # type: ignore[misc]
+
+
+# Where the server may not go ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_only_public_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]"]
+)
+def test_import_from_a_private_address_is_refused_before_a_byte_is_sent(world: World, peer: Peer, host: str) -> None:
+    with pytest.raises((InvalidRequest, NetworkError)):
+        world.registry.import_version(world.admin, QA, f"http://{host}:{peer.port}/else/where")
+    assert peer.asked == []
+
+
+def test_redirect_to_a_private_address_is_not_followed(world: World, peer: Peer) -> None:
+    trusting(world, f"localhost:{peer.port}")
+    hidden = Peer()
+    hidden.port = peer.port
+    peer.routes["/api/models/else/where/revision/main"] = lambda _: (
+        302,
+        {"Location": f"http://127.0.0.1:{peer.port}/internal"},
+        b"",
+    )
+    with pytest.raises(InvalidRequest, match="no public address"):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+    assert [path for _, path, _, _ in peer.asked] == ["/api/models/else/where/revision/main"]
+
+
+def test_name_that_answers_differently_the_second_time_gets_nowhere(
+    world: World, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes to the address that was checked; the name is not looked up again."""
+    answers = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
+    dialled: list[str] = []
+
+    def resolve(_host: str, port: int, **_options: object) -> list[tuple[Any, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    def connect(address: tuple[str, int], *_args: object, **_options: object) -> socket.socket:
+        dialled.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("hub.registry.outgoing.socket.getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(NetworkError):
+        world.registry.import_version(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
+    assert dialled == ["93.184.216.34"]
+    with pytest.raises(InvalidRequest, match="no public address"):
+        world.registry.import_version(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
+    assert dialled == ["93.184.216.34"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "gopher://x/", "http://user:pw@host/a/b", "http:///a/b", "http://h:0/a/b", "ns/name", ""],
+)
+def test_only_plain_web_addresses_are_addresses(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_url(url)
+
+
+def test_token_goes_to_the_first_server_only(peer: Peer) -> None:
+    elsewhere = f"http://127.0.0.1:{peer.port}/end"
+    peer.routes["/start"] = lambda _: (302, {"Location": elsewhere}, b"")
+    peer.routes["/end"] = lambda _: (200, {}, b"ok")
+    with open_client(["localhost", "127.0.0.1"]) as client:
+        send_following(client, f"{peer.url}/start", {"Authorization": "Bearer canary"}).close()
+    assert [headers.get("Authorization") for _, _, headers, _ in peer.asked] == ["Bearer canary", None]
+
+
+def test_circle_of_redirects_ends(peer: Peer) -> None:
+    peer.routes["/start"] = lambda _: (302, {"Location": "/start"}, b"")
+    with open_client(["localhost"]) as client, pytest.raises(NetworkError, match="circles"):
+        send_following(client, f"{peer.url}/start", {})
+    assert len(peer.asked) == 6
+
+
+# Import ------------------------------------------------------------------------------------------------------------
+
+
+def test_import_publishes_what_the_other_hub_has(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    folder = world.adapter(readme="# From afar\n")
+    (folder / "training_args.bin").write_bytes(b"\x80\x04pickle")
+    serve_adapter(peer, folder, revision="v2")
+    done = world.registry.import_version(world.admin, QA, f"{peer.url}/else/where@v2", token="canary")
+    assert done.created
+    assert {file.path for file in done.version.manifest.files} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert "else/where" in done.version.message
+    assert all(headers.get("Authorization") == "Bearer canary" for _, _, headers, _ in peer.asked)
+    assert not any(path.endswith(".bin") for _, path, _, _ in peer.asked)
+    assert not world.registry.import_version(world.admin, QA, f"{peer.url}/else/where@v2").created
+    assert "canary" not in repr(world.registry.audit_log(world.admin))
+
+
+def test_import_of_what_is_no_safetensors_adapter_is_refused(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    folder = world.adapter()
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    serve_adapter(peer, folder)
+    with pytest.raises(FileNotFound, match="safetensors"):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+    with pytest.raises(FileNotFound):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/not/there")
+    peer.routes["/api/models/no/hub/revision/main"] = lambda _: (200, {}, b"<html>")
+    with pytest.raises(NetworkError):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/no/hub")
+
+
+def test_import_never_stores_a_pickle_under_a_good_name(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    folder = world.adapter()
+    (folder / "adapter_model.safetensors").write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94.")
+    serve_adapter(peer, folder)
+    with pytest.raises(UnsafeFile):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+
+
+def test_import_that_is_cut_short_keeps_nothing(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    folder = world.adapter()
+    serve_adapter(peer, folder)
+    weights = (folder / "adapter_model.safetensors").read_bytes()
+    peer.routes[f"/else/where/resolve/{'c' * 40}/adapter_model.safetensors"] = lambda _: (
+        200,
+        {"Content-Length": str(len(weights))},
+        weights[:100],
+    )
+    with pytest.raises(HubError):
+        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+    with pytest.raises(HubError):
+        world.registry.adapter(world.admin, QA)
+
+
+def test_import_takes_the_right_to_publish(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    with pytest.raises(Forbidden):
+        world.registry.import_version(world.user("tom"), QA, f"{peer.url}/else/where")
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "repo", "revision"),
+    [
+        ("https://huggingface.co/org/name", "org/name", "main"),
+        ("https://hub.example.com/task/qa@rel/1.0", "task/qa", "rel/1.0"),
+        ("https://huggingface.co/org/name/tree/dev", "org/name", "dev"),
+    ],
+)
+def test_source_is_read_from_the_address_of_its_page(url: str, repo: str, revision: str) -> None:
+    source = importing.parse_source(url)
+    assert (source.repo, source.revision) == (repo, revision)
+
+
+# Webhooks ----------------------------------------------------------------------------------------------------------
+
+
+def test_event_is_posted_signed_and_once(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    peer.routes["/hook"] = lambda _: (204, {}, b"")
+    _, secret = world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.push("task/qa", alias="prod")
+    world.push("other/qa", seed=2)
+    assert world.registry.deliver_webhooks() == 1
+    assert world.registry.deliver_webhooks() == 0
+    _, _, headers, body = peer.asked[0]
+    assert headers["X-Lorahub-Event"] == "version.publish"
+    signed = f"{headers['X-Lorahub-Timestamp']}.".encode() + body
+    assert headers["X-Lorahub-Signature"] == "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+    told = json.loads(body)
+    assert (told["event"], told["target"], told["user"]) == ("version.publish", "task/qa@v1", "admin")
+
+
+def test_delivery_is_tried_again_later_and_later_until_it_gets_through(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    peer.routes["/hook"] = lambda _: (500, {}, b"")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.push("task/qa")
+    assert world.registry.deliver_webhooks() == 0
+    assert world.registry.deliver_webhooks() == 0, "not due yet"
+    assert len(peer.asked) == 1
+    for wait in (31, 61, 121):
+        world.clock.forward(seconds=wait)
+        world.registry.deliver_webhooks()
+    assert len(peer.asked) == 4
+    assert "500" in (world.registry.webhooks(world.admin, "task")[0].last_error or "")
+    peer.routes["/hook"] = lambda _: (200, {}, b"")
+    world.clock.forward(hours=1)
+    assert world.registry.deliver_webhooks() == 1
+    assert len({headers["X-Lorahub-Delivery"] for _, _, headers, _ in peer.asked}) == 1
+
+
+def test_delivery_that_never_gets_through_is_given_up(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/nowhere", ["version.publish"])
+    world.push("task/qa")
+    for _ in range(webhooks.MAX_ATTEMPTS + 3):
+        world.registry.deliver_webhooks()
+        world.clock.forward(hours=7)
+    assert len(peer.asked) == webhooks.MAX_ATTEMPTS
+
+
+def test_delivery_of_a_worker_that_died_is_taken_over(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    peer.routes["/hook"] = lambda _: (200, {}, b"")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["*"])
+    world.push("task/qa")
+    with world.context.database.write() as session:
+        waiting = len(webhooks._claim(world.context, session, 100))  # and then it died
+    assert waiting >= 1
+    assert world.registry.deliver_webhooks() == 0
+    world.clock.forward(minutes=3)
+    assert world.registry.deliver_webhooks() == waiting
+
+
+def test_webhook_is_never_posted_to_a_private_address(world: World, peer: Peer) -> None:
+    world.namespace("task")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook")
+    world.push("task/qa")
+    assert world.registry.deliver_webhooks() == 0
+    assert peer.asked == []
+    assert "no public address" in (world.registry.webhooks(world.admin, "task")[0].last_error or "")
+
+
+def test_no_event_of_a_mutation_that_was_rolled_back(world: World, peer: Peer) -> None:
+    trusting(world, "localhost")
+    world.push("task/qa", alias="prod")
+    world.registry.set_alias(world.admin, QA, "prod", 1, protected=True)
+    peer.routes["/hook"] = lambda _: (200, {}, b"")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    publisher = world.user("pia", {"task": "publisher"})
+    with pytest.raises(Forbidden):
+        world.push("task/qa", seed=2, actor=publisher, alias="prod")
+    assert world.registry.deliver_webhooks() == 0
+    with pytest.raises(WebhookNotFound):
+        world.registry.delete_webhook(publisher, world.registry.webhooks(world.admin, "task")[0].id)
+
+
+def test_rate_bucket_is_one_for_all_and_fills_up_again(world: World) -> None:
+    def take() -> bool:
+        try:
+            world.registry.take_rate("ip:1.2.3.4", per_minute=60, burst=5)
+        except TooManyRequests:
+            return False
+        return True
+
+    assert [take() for _ in range(7)] == [True] * 5 + [False] * 2
+    with pytest.raises(TooManyRequests) as caught:
+        world.registry.take_rate("ip:1.2.3.4", per_minute=60, burst=5)
+    assert caught.value.details["retry_after_seconds"] == 1
+    world.clock.forward(seconds=2)
+    assert [take() for _ in range(3)] == [True, True, False]
+    world.registry.take_rate("ip:5.6.7.8", per_minute=60, burst=5)
+    world.clock.forward(days=-1)
+    assert not take()
+    world.clock.forward(seconds=1)
+    assert take(), "a clock that went back does not stop the bucket for a day"
+    world.clock.forward(days=3)
+    world.registry.collect_garbage(grace=timedelta(days=30))
+    assert [take() for _ in range(6)] == [True] * 5 + [False]

@@ -1,0 +1,184 @@
+"""Blobs on their way in, on a local store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from hub.errors import (
+    DigestMismatch,
+    InvalidRequest,
+    QuotaExceeded,
+    TooLarge,
+    UploadNotFound,
+    UploadOffsetMismatch,
+)
+from hub.registry.values import Upload
+from tests.registry.world import World, named
+
+QA = named("task/qa")
+DATA = os.urandom(300_000)
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+def stored_files(world: World) -> list[str]:
+    root = Path(world.context.settings.store)
+    return sorted(path.name for path in root.rglob("*") if path.is_file())
+
+
+def start(world: World, data: bytes = DATA) -> Upload:
+    return world.registry.start_upload(world.admin, QA, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_upload_in_pieces_is_stored_with_the_last_one(world: World) -> None:
+    upload = start(world)
+    assert (upload.mode, upload.offset, upload.done) == ("append", 0, False)
+    for begin in range(0, len(DATA), 100_000):
+        upload = world.registry.append(world.admin, upload.id, begin, io.BytesIO(DATA[begin : begin + 100_000]))
+    assert upload.done
+    assert stored_files(world) == [SHA]
+    assert world.registry.missing_blobs(world.admin, QA, [(SHA, len(DATA))]) == ()
+    with pytest.raises(UploadNotFound):
+        world.registry.upload(world.admin, upload.id)
+
+
+def test_git_id_of_a_small_blob_is_gits_own(world: World) -> None:
+    folder = world.adapter()
+    world.push("task/qa", folder)
+    by_path = {file.path: file.git_sha1 for file in world.registry.tree(world.admin, QA).files}
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        assert by_path[path.name] == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def test_upload_that_broke_off_goes_on_where_it_stood(world: World) -> None:
+    upload = start(world)
+    world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA[:123_456]))
+    resumed = start(world)
+    assert (resumed.id, resumed.offset) == (upload.id, 123_456)
+    assert world.registry.append(world.admin, upload.id, 123_456, io.BytesIO(DATA[123_456:])).done
+
+
+class Dying:
+    """A client that is killed after `size` bytes."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._stream = io.BytesIO(data[:size])
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._stream.read(size)
+        if not piece:
+            raise ConnectionResetError("gone")
+        return piece
+
+
+def test_what_came_before_the_client_died_is_kept(world: World) -> None:
+    upload = start(world)
+    assert world.registry.append(world.admin, upload.id, 0, Dying(DATA, 77_777)).offset == 77_777
+    assert start(world).offset == 77_777
+    with pytest.raises(InvalidRequest):
+        world.registry.put_blob(world.admin, QA, Dying(DATA, 500), SHA, len(DATA))
+    assert world.registry.append(world.admin, upload.id, 77_777, io.BytesIO(DATA[77_777:])).done
+    assert stored_files(world) == [SHA]
+
+
+def test_wrong_offset_is_answered_with_the_right_one(world: World) -> None:
+    upload = start(world)
+    world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA[:1000]))
+    for wrong in (0, 999, 1001, len(DATA) + 1):
+        with pytest.raises(UploadOffsetMismatch) as caught:
+            world.registry.append(world.admin, upload.id, wrong, io.BytesIO(b"x"))
+        assert caught.value.details["offset"] == 1000
+
+
+def test_bytes_that_are_not_the_announced_ones_are_dropped(world: World) -> None:
+    upload = start(world)
+    flipped = bytes([DATA[0] ^ 1]) + DATA[1:]
+    with pytest.raises(DigestMismatch):
+        world.registry.append(world.admin, upload.id, 0, io.BytesIO(flipped))
+    with pytest.raises(DigestMismatch):
+        world.registry.put_blob(world.admin, QA, io.BytesIO(flipped), SHA, len(DATA))
+    with pytest.raises(DigestMismatch):
+        world.registry.put_blob(world.admin, QA, io.BytesIO(DATA), SHA, len(DATA) - 1)
+    assert stored_files(world) == []
+    with pytest.raises(UploadNotFound):
+        world.registry.upload(world.admin, upload.id)
+    assert start(world).offset == 0
+
+
+def test_more_bytes_than_announced_are_refused(world: World) -> None:
+    upload = start(world)
+    with pytest.raises(TooLarge):
+        world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA + b"!"))
+    assert stored_files(world) == []
+
+
+def test_empty_blob_is_a_blob(world: World) -> None:
+    upload = start(world, b"")
+    assert world.registry.append(world.admin, upload.id, 0, io.BytesIO(b"")).done
+    assert stored_files(world) == [hashlib.sha256(b"").hexdigest()]
+
+
+def test_upload_is_its_owners_and_expires(world: World) -> None:
+    upload = start(world)
+    other = world.user("pia", {"task": "publisher"})
+    with pytest.raises(UploadNotFound):
+        world.registry.upload(other, upload.id)
+    world.clock.forward(hours=25)
+    with pytest.raises(UploadNotFound):
+        world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA))
+    assert world.registry.collect_garbage().uploads == 1
+    assert stored_files(world) == []
+
+
+def test_aborted_upload_leaves_nothing(world: World) -> None:
+    upload = start(world)
+    world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA[:10]))
+    world.registry.abort_upload(world.admin, upload.id)
+    assert stored_files(world) == []
+
+
+def test_blob_that_is_sent_twice_at_once_is_stored_once(world: World) -> None:
+    one = start(world)
+    two = world.registry.start_upload(world.user("pia", {"task": "publisher"}), QA, SHA, len(DATA))
+    pia = world.registry.actor_for_user("pia")
+    assert world.registry.append(world.admin, one.id, 0, io.BytesIO(DATA)).done
+    assert world.registry.append(pia, two.id, 0, io.BytesIO(DATA)).done
+    assert stored_files(world) == [SHA]
+
+
+@pytest.mark.parametrize(("sha256", "size"), [("x" * 64, 1), ("A" * 64, 1), ("0" * 63, 1), ("0" * 64, -1)])
+def test_blob_is_announced_by_a_real_hash_and_size(world: World, sha256: str, size: int) -> None:
+    with pytest.raises(InvalidRequest):
+        world.registry.start_upload(world.admin, QA, sha256, size)
+
+
+def test_too_large_a_file_is_refused_before_a_byte_is_sent(world: World) -> None:
+    limit = world.context.settings.max_upload_bytes
+    with pytest.raises(TooLarge):
+        world.registry.start_upload(world.admin, QA, SHA, limit + 1)
+
+
+def test_quota_counts_versions_and_what_is_on_its_way(world: World) -> None:
+    size = world.push("task/qa", seed=1).version.size_bytes
+    world.registry.set_quota(world.admin, "task", max_bytes=2 * size + 100, max_adapters=2)
+    assert world.registry.namespace(world.admin, "task").used_bytes == size
+    world.registry.start_upload(world.admin, QA, "1" * 64, size)
+    with pytest.raises(QuotaExceeded):
+        world.registry.start_upload(world.admin, QA, "2" * 64, size)
+    with pytest.raises(QuotaExceeded):
+        world.put("task/qa", b"x" * (size + 101))
+    world.clock.forward(hours=25)
+    world.registry.collect_garbage()
+    assert world.push("task/qa", seed=2).version.number == 2
+    with pytest.raises(QuotaExceeded):
+        world.push("task/qa", seed=3)
+    world.registry.delete_version(world.admin, QA, 2)
+    assert world.registry.namespace(world.admin, "task").used_bytes == size
+    assert world.push("task/other", seed=4).created
+    with pytest.raises(QuotaExceeded, match="2 adapters"):
+        world.registry.create_adapter(world.admin, named("task/third"))
