@@ -103,7 +103,7 @@ class SocketBody:
     @classmethod
     def find(cls, environ: WSGIEnvironment) -> SocketBody | None:
         """Return the body of this request, or None where it can't be read like that: chunked, or another server."""
-        source = getattr(environ.get("wsgi.input"), "_source", None)
+        source: Any = getattr(environ.get("wsgi.input"), "_source", None)
         connection = environ.get("gunicorn.socket")
         is_plain = type(getattr(source, "reader", None)).__name__ == "LengthReader"
         return cls(connection, source) if connection is not None and is_plain and not source.buf.tell() else None
