@@ -257,7 +257,7 @@ def _weight_mark(tensors: Mapping[str, TensorShape], read: ReadBlock) -> str | N
                 return None
             samples.update(f"{name} {block.dtype} {start} {size}\n".encode())
             samples.update(block.data)
-            formats.update(f"{name} {block.dtype}\n".encode())
+        formats.update(f"{name} {tensors[name].dtype}\n".encode())
     return f"{samples.hexdigest()}-{formats.hexdigest()[:16]}" if names else None
 
 

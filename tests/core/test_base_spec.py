@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -18,6 +20,7 @@ from hub import nf4
 from hub.base_spec import BaseMatch, BaseSpec, Block, TensorShape, compare_identity
 from hub.errors import InvalidRequest, InvalidSafetensors, Unsupported
 from hub.manifest import BaseIdentity
+from hub.sketch import Place, sketch_places
 from tests.core.models import TINY_CONFIGS, quiet, tiny_config, tiny_model
 
 ARCHITECTURE_SAMPLE = [
@@ -262,6 +265,44 @@ def test_an_architecture_without_a_table_is_read_from_its_files(tmp_path):
     assert (modules["net.0.proj"].kind, modules["net.0.proj"].out_features) == ("linear", 6)
     assert modules["net.embed_tokens"].kind == "embedding"
     assert modules["lm_head"].out_features == 10
+
+
+def test_the_mark_of_shapes_is_the_hash_of_sorted_lines(folders):
+    model = tiny_model("llama")
+    lines = sorted(f"{name} {'x'.join(map(str, p.shape))}\n" for name, p in model.named_parameters())
+    expected = hashlib.sha256(("lorahub shapes 1\n" + "".join(lines)).encode()).hexdigest()
+    assert BaseSpec.from_folder(folders("llama")).shapes == expected
+
+
+def test_the_mark_of_weights_is_the_hash_of_samples_of_every_tensor(folders):
+    samples, formats = hashlib.sha256(b"lorahub weights 1\n"), hashlib.sha256(b"lorahub formats 1\n")
+    for name, parameter in sorted(tiny_model("llama").named_parameters()):
+        flat = parameter.detach().flatten()
+        count = flat.numel()
+        whole = [(0, count)]
+        four = [((count - 512) * place // 3 // 2 * 2, 512) for place in range(4)]
+        for start, size in whole if count <= 2048 else four:
+            samples.update(f"{name} F32 {start} {size}\n".encode() + flat[start : start + size].numpy().tobytes())
+        formats.update(f"{name} F32\n".encode())
+    expected = f"{samples.hexdigest()}-{formats.hexdigest()[:16]}"
+    assert BaseSpec.from_folder(folders("llama")).weights == expected
+
+
+def test_the_sketch_is_32_blocks_of_64_weights_at_places_that_names_and_shapes_fix(folders):
+    model = tiny_model("llama")
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"}
+    text = "\n".join(f"{name} {layers[name].weight.numel()}" for name in sorted(layers))
+    seed, expected, places = hashlib.sha256(text.encode()).digest(), [], []
+    for index in range(32):
+        draw = hashlib.sha256(seed + bytes([index])).digest()
+        name = sorted(layers)[int.from_bytes(draw[:8], "big") % len(layers)]
+        weights = layers[name].weight.detach().flatten()
+        block = int.from_bytes(draw[8:16], "big") % (weights.numel() // 64)
+        places.append(Place(name, 64 * block))
+        expected.append(b"\x01" + weights[64 * block : 64 * block + 64].numpy().tobytes())
+    spec = BaseSpec.from_folder(folders("llama"))
+    assert sketch_places(spec.modules) == places
+    assert base64.b64decode(spec.sketch) == b"\x01\x20" + b"".join(expected)
 
 
 @pytest.mark.parametrize(
