@@ -59,7 +59,7 @@ _CLASS = {"div": re.compile(r"table-scroll\Z"), "span": re.compile(r"(tok-[a-z0-
 _DELIMITER_ROW = re.compile(r"[|:\s-]+\Z")
 _SMALL_NUMBER = re.compile(r"[0-9]{1,4}\Z")
 _SLUG = re.compile(r"[^\w]+")
-_IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 class FileLinks(Protocol):
@@ -261,7 +261,7 @@ def _attribute_filter(links: FileLinks) -> Callable[[str, str, str], str | None]
 
 def _image_url(source: str, links: FileLinks) -> str | None:
     path = _local_path(source)
-    return links.raw(path) if path and path.lower().endswith(_IMAGE_NAMES) else None
+    return links.raw(path) if path and path.lower().endswith(IMAGE_NAMES) else None
 
 
 def _resolve_link(value: str, links: FileLinks) -> str | None:

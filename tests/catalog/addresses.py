@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.catalog.seeds import BASE
 
 ADDRESSES = {
@@ -29,6 +31,15 @@ ADDRESSES = {
     "odd": "/team/odd",
     "odd version": "/team/odd/versions/1",
 }
+
+ALIKE = {"search", "no match", "namespace", "adapter without a card", "json file", "odd version"}
+"""Pages whose template another one shows in full: the slow suite tries them too."""
+
+
+def every_page() -> list[Any]:
+    """Return the names of the pages as test parameters."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=slow) if name in ALIKE else name for name in ADDRESSES]
 
 
 def follow(page: Any, link: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.catalog.addresses import ADDRESSES, follow
+from tests.catalog.addresses import ADDRESSES, every_page, follow
 from tests.catalog.conftest import Site
 
 
@@ -18,7 +18,7 @@ def page(chromium: Any, site: Site) -> Iterator[Any]:
     context.close()
 
 
-@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize("name", every_page())
 def test_page_is_whole_and_offers_no_dead_button(page: Any, name: str) -> None:
     page.goto(ADDRESSES[name])
     assert page.locator("h1").count() == 1

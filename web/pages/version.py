@@ -12,7 +12,7 @@ from markupsafe import Markup
 from hub.errors import InvalidAdapter
 from hub.lora_config import LoraConfig
 from hub.manifest import WEIGHTS_FILE, FileEntry, Manifest
-from hub.registry.values import Adapter, DailyDownloads, StoredFile, Version
+from hub.registry.values import DailyDownloads, StoredFile, Version
 
 from ..cards import MAX_CARD_BYTES, Card, render_card
 from ..highlight import highlight
@@ -78,7 +78,6 @@ class Target:
 class VersionView:
     """One version with everything that its manifest tells."""
 
-    adapter: Adapter
     version: Version
     manifest: Manifest
     config: LoraConfig
@@ -87,8 +86,8 @@ class VersionView:
     fit: ServingFit
 
 
-def view_version(adapter: Adapter, version: Version, endpoint: str) -> VersionView:
-    """Return the view of a resolved version.  endpoint: the registry's address, for the snippets."""
+def view_version(version: Version, private: bool, endpoint: str) -> VersionView:
+    """Return the view of a resolved version.  private: its adapter is.  endpoint: the registry's, for the snippets."""
     manifest = version.manifest
     config = read_config(manifest)
     source = SnippetSource(
@@ -97,12 +96,11 @@ def view_version(adapter: Adapter, version: Version, endpoint: str) -> VersionVi
         base_id=version.base,
         rank=version.rank,
         method=version.method,
-        private=adapter.private,
+        private=private,
         weights=manifest.file(WEIGHTS_FILE),
         has_modules_to_save=bool(config.modules_to_save),
     )
     return VersionView(
-        adapter=adapter,
         version=version,
         manifest=manifest,
         config=config,
