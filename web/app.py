@@ -1,13 +1,16 @@
 """The Flask application: the JSON API, the Hugging Face wire, and the catalog, on one registry.
 
-    request -> KeepEncodedSlashes -> rate limit -> route: parse -> registry -> represent -> security headers
+    request -> FastLane (resolve only) -> CheckedBodies -> KeepEncodedSlashes
+            -> rate limit -> route: parse -> registry -> represent -> security headers
 
 `create_app` is called once in each worker process, after the fork, with a registry that this process opened.
 """
 
 from __future__ import annotations
 
+import itertools
 import secrets
+from collections.abc import Callable
 
 from flask import Flask, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -19,6 +22,7 @@ from . import catalog, hf_api
 from .api import register_api
 from .bodies import CheckedBodies
 from .errors import register_error_handlers
+from .fast_lane import FastLane
 from .health import health
 from .identity import caller_key, remember_registry
 from .limits import register_limits
@@ -40,16 +44,13 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    app.wsgi_app = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))  # type: ignore[method-assign]
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     remember_registry(app, registry, settings)
     csrf = protect(app, settings)
     register_error_handlers(app)
-    app.before_request(_name_request)
-    measure(app)
-    register_limits(app, registry.take_rate, settings, caller_key)
+    next_id = request_names()
+    app.before_request(lambda: _name_request(next_id()))
+    metrics = measure(app)
+    limits = register_limits(app, registry.take_rate, settings, caller_key)
     app.register_blueprint(health)
     without_cookies = (
         *register_api(app),
@@ -58,10 +59,19 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     )
     for blueprint in without_cookies:
         csrf.exempt(blueprint)
+    inner = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))
+    app.wsgi_app = FastLane(inner, registry, limits, metrics, settings, next_id)  # type: ignore[method-assign]
+    if hops := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
 
 
-def _name_request() -> None:
-    """Give the request an id that the log, the answer and the audit event share."""
-    g.request_id = secrets.token_hex(8)
-    request.environ["lorahub.request_id"] = g.request_id
+def request_names() -> Callable[[], str]:
+    """Return what names requests: no two of any process alike, and quick to make."""
+    process, numbers = secrets.token_hex(4), itertools.count()
+    return lambda: f"{process}{next(numbers):08x}"
+
+
+def _name_request(name: str) -> None:
+    """Give the request an id that the log and the answer to a failure share."""
+    g.request_id = request.environ["lorahub.request_id"] = name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 from flask import Flask, current_app, g, request, session
 
@@ -45,20 +46,23 @@ def current_actor() -> Actor:
 def bearer_token() -> str | None:
     """Return the token of the Authorization header; None without one.  Raises Unauthenticated for other schemes."""
     header = request.headers.get("Authorization")
-    if header is None:
-        return None
+    return None if header is None else parse_bearer(header)
+
+
+def parse_bearer(header: str) -> str:
+    """Return the token of an Authorization header.  Raises Unauthenticated for other schemes."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("Send the token as `Authorization: Bearer lhub_…`; no other scheme is read.")
     return token.strip()
 
 
-def caller_key() -> str:
-    """Return what the rate limits know this caller by: a digest of the token, or the address."""
-    header = request.headers.get("Authorization")
+def caller_key(environ: Mapping[str, Any]) -> str:
+    """Return what the rate limits know a caller by: a digest of the token, or the address."""
+    header = environ.get("HTTP_AUTHORIZATION")
     if header:
         return "token:" + hashlib.sha256(header.encode("utf-8", "replace")).hexdigest()[:32]
-    return f"address:{request.remote_addr}"
+    return f"address:{environ.get('REMOTE_ADDR')}"
 
 
 def sign_in(token: str) -> Actor:

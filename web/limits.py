@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Flask, current_app, request
 
@@ -100,8 +101,11 @@ class Limits:
 
 
 def register_limits(
-    app: Flask, take_rate: Callable[..., None], settings: ServerSettings, caller_key: Callable[[], str]
-) -> None:
+    app: Flask,
+    take_rate: Callable[..., None],
+    settings: ServerSettings,
+    caller_key: Callable[[Mapping[str, Any]], str],
+) -> Limits:
     """Count every request of `app` against its caller's buckets before its route runs."""
     limits = Limits(take_rate)
     app.extensions[_LIMITS] = limits
@@ -113,7 +117,9 @@ def register_limits(
             return
         kind = "read" if request.method in {"GET", "HEAD", "OPTIONS"} else "write"
         if allowed[kind]:
-            limits.take(f"{kind}:{caller_key()}", allowed[kind], on_credit=kind == "read")
+            limits.take(f"{kind}:{caller_key(request.environ)}", allowed[kind], on_credit=kind == "read")
+
+    return limits
 
 
 @contextmanager

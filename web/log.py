@@ -5,10 +5,11 @@ What never gets in: Authorization headers, cookies, query strings (a signed URL 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -71,18 +72,22 @@ class ServerLogger(Logger):
         path = environ.get("RAW_URI", "").partition("?")[0]
         if path in {"/healthz", "/readyz", "/metrics"}:
             return
-        self.access_log.info(
-            "request",
-            extra={
-                "method": environ.get("REQUEST_METHOD"),
-                "path": path,
-                "status": resp.status_code,
-                "bytes": resp.sent or resp.response_length or 0,
-                "ms": round(request_time.total_seconds() * 1000, 1),
-                "client": environ.get("REMOTE_ADDR"),
-                "request_id": environ.get("lorahub.request_id"),
-            },
-        )
+        fields = {
+            "method": environ.get("REQUEST_METHOD"),
+            "path": mask_secrets(path),
+            "status": resp.status_code,
+            "bytes": resp.sent or resp.response_length or 0,
+            "ms": round(request_time.total_seconds() * 1000, 1),
+            "client": environ.get("REMOTE_ADDR"),
+            "request_id": environ.get("lorahub.request_id"),
+        }
+        if sys.stderr.isatty():
+            self.access_log.info("request", extra=fields)
+            return
+        # One line per request, written as it is: the way through all of logging costs more than many a request.
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = json.dumps({"event": "request", "level": "info"} | fields | {"timestamp": now})
+        sys.stderr.write(line + "\n")
 
     def reopen_files(self) -> None:
         """stderr is never reopened."""

@@ -6,6 +6,7 @@ adds all of them up.  `prepare_metrics` must set that up before prometheus_clien
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from flask import Flask, Response, g, request
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
@@ -31,42 +33,58 @@ def forget_worker(pid: int) -> None:
     multiprocess.mark_process_dead(pid)
 
 
-def measure(app: Flask) -> None:
-    """Count and time every request of `app`, by route rather than by path: paths have no end."""
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+class Metrics:
+    """One application's counters."""
 
-    # With a folder, values go to files, and this registry is only where the metrics are declared.
-    declared = CollectorRegistry()
-    labels = ("route", "method", "status")
-    requests = Counter("lorahub_requests", "Requests answered", labels, registry=declared)
-    seconds = Histogram(
-        "lorahub_request_seconds", "Time until the answer's head", ("route",), buckets=_BUCKETS, registry=declared
-    )
-    received = Counter("lorahub_received_bytes", "Bytes of request bodies, as announced", registry=declared)
-    sent = Counter("lorahub_sent_bytes", "Bytes of answers, as announced", registry=declared)
-    running = Gauge(
-        "lorahub_running_requests", "Requests being answered now", registry=declared, multiprocess_mode="livesum"
-    )
-    app.extensions["lorahub.metrics"] = declared
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        # With a folder, values go to files, and this registry is only where the metrics are declared.
+        self.declared = own = CollectorRegistry()
+        requests = Counter("lorahub_requests", "Requests answered", ("route", "method", "status"), registry=own)
+        seconds = Histogram(
+            "lorahub_request_seconds", "Time until the answer's head", ("route",), buckets=_BUCKETS, registry=own
+        )
+        self._requests, self._seconds = functools.cache(requests.labels), functools.cache(seconds.labels)
+        self._received = Counter("lorahub_received_bytes", "Bytes of request bodies, as announced", registry=own)
+        self._sent = Counter("lorahub_sent_bytes", "Bytes of answers, as announced", registry=own)
+        self.running = Gauge(
+            "lorahub_running_requests", "Requests being answered now", registry=own, multiprocess_mode="livesum"
+        )
+
+    def count(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count one answer, by route rather than by path: paths have no end, and neither have invented methods."""
+        self._requests(route, method if method in _METHODS else "other", str(status)).inc()
+        self._seconds(route).observe(seconds)
+        if received:
+            self._received.inc(received)
+        if sent:
+            self._sent.inc(sent)
+
+
+def measure(app: Flask) -> Metrics:
+    """Count and time every request of `app`."""
+    metrics = Metrics()
+    app.extensions["lorahub.metrics"] = metrics
 
     @app.before_request
     def start() -> None:
         g.started = time.perf_counter()
-        running.inc()
+        metrics.running.inc()
 
     @app.after_request
     def count(response: Response) -> Response:
-        route = request.endpoint or "none"
-        requests.labels(route, request.method, str(response.status_code)).inc()
-        seconds.labels(route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
-        received.inc(request.content_length or 0)
-        sent.inc(response.content_length or 0)
+        spent = time.perf_counter() - g.get("started", time.perf_counter())
+        received, sent = request.content_length or 0, response.content_length or 0
+        metrics.count(request.endpoint or "none", request.method, response.status_code, spent, received, sent)
         return response
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
         if "started" in g:
-            running.dec()
+            metrics.running.dec()
+
+    return metrics
 
 
 def exposition(app: Flask) -> bytes:
@@ -74,7 +92,8 @@ def exposition(app: Flask) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
     if not os.environ.get(_FOLDER):
-        return bytes(generate_latest(app.extensions["lorahub.metrics"]))
+        metrics: Metrics = app.extensions["lorahub.metrics"]
+        return bytes(generate_latest(metrics.declared))
     together = CollectorRegistry()
     multiprocess.MultiProcessCollector(together)
     return bytes(generate_latest(together))

@@ -6,6 +6,7 @@ catalog's forms need a CSRF token that is bound to the browser's session.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
@@ -34,6 +35,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
 # An API's answer is never a page: were a browser led to show one, nothing in it may run or load.
 API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
+# Who asks decides what is shown: no shared cache may hand one user's answer to another.
+PRIVATE = "private, no-cache"
+
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -57,27 +61,43 @@ def protect(app: Flask, settings: ServerSettings) -> CSRFProtect:
         PERMANENT_SESSION_LIFETIME=SESSION_HOURS * 3600,
         WTF_CSRF_TIME_LIMIT=SESSION_HOURS * 3600,
     )
-    extra = {"Strict-Transport-Security": "max-age=31536000"} if secure else {}
+    always = headers_for(settings)
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        return with_security_headers(response, extra)
+        return with_security_headers(response, always)
 
     return CSRFProtect(app)
 
 
-def with_security_headers(response: Response, extra: dict[str, str] | None = None) -> Response:
+def headers_for(settings: ServerSettings) -> list[tuple[str, str]]:
+    """Return the headers that every answer carries."""
+    https = {"Strict-Transport-Security": "max-age=31536000"} if is_https(settings) else {}
+    return list((_HEADERS | https).items())
+
+
+def api_headers(settings: ServerSettings) -> list[tuple[str, str]]:
+    """Return all that `with_security_headers` adds to an answer of the API that sets none of them itself."""
+    return [
+        *headers_for(settings),
+        ("Content-Security-Policy", API_CONTENT_SECURITY_POLICY),
+        ("Cache-Control", PRIVATE),
+    ]
+
+
+def with_security_headers(response: Response, always: Sequence[tuple[str, str]] = tuple(_HEADERS.items())) -> Response:
     """Add the headers that `response` doesn't set by itself."""
     headers = response.headers
-    for name, value in (_HEADERS | (extra or {})).items():
-        if name not in headers:
-            headers[name] = value
-    is_api = request.path.startswith(_API_PATHS) or response.mimetype != "text/html"
-    if "Content-Security-Policy" not in headers:
-        headers["Content-Security-Policy"] = API_CONTENT_SECURITY_POLICY if is_api else CONTENT_SECURITY_POLICY
-    if "Cache-Control" not in headers:
-        # Who asks decides what is shown: no shared cache may hand one user's answer to another.
-        headers["Cache-Control"] = "private, no-cache"
+    # Every request comes through here: one look at the names is a tenth of what looking up each of them costs.
+    given = {name.lower() for name, _ in headers}
+    missing = [(name, value) for name, value in always if name.lower() not in given]
+    if "content-security-policy" not in given:
+        is_page = response.mimetype == "text/html" and not request.path.startswith(_API_PATHS)
+        policy = CONTENT_SECURITY_POLICY if is_page else API_CONTENT_SECURITY_POLICY
+        missing.append(("Content-Security-Policy", policy))
+    if "cache-control" not in given:
+        missing.append(("Cache-Control", PRIVATE))
+    headers.extend(missing)
     return response
 
 

@@ -29,6 +29,10 @@ from hub.registry.values import (
 
 Json = dict[str, Any]
 
+MOST_WRITTEN = 256
+_WRITTEN: dict[int, tuple[Version, bytes]] = {}
+"""Answers by the identity of the value that they show; holding the value keeps its identity from being given again."""
+
 
 def time(at: datetime | None) -> str | None:
     """`2026-01-31T12:00:00Z`; None stays None."""
@@ -94,10 +98,21 @@ def version(value: Version) -> Json:
 
 def version_answer(value: Version, status: int = 200) -> Response:
     """The answer with a whole version.  The manifest is stored as JSON, and goes out as it is stored."""
-    head = json.dumps(version(value), separators=(",", ":")).encode()
+    return Response(version_bytes(value), status, mimetype="application/json")
+
+
+def version_bytes(value: Version) -> bytes:
+    """Return the JSON of a version.  The registry hands out the same value while nothing changes; so do we."""
+    kept = _WRITTEN.get(id(value))
+    if kept is not None and kept[0] is value:
+        return kept[1]
+    body = json.dumps(version(value), separators=(",", ":")).encode()
     if value.manifest_json is not None:
-        head = head[:-1] + b',"manifest":' + value.manifest_json + b"}"
-    return Response(head, status, mimetype="application/json")
+        body = body[:-1] + b',"manifest":' + value.manifest_json + b"}"
+    if len(_WRITTEN) >= MOST_WRITTEN:
+        _WRITTEN.clear()
+    _WRITTEN[id(value)] = (value, body)
+    return body
 
 
 def page(value: Page) -> Json:
