@@ -146,7 +146,12 @@ def _show_list(name: str | None) -> str:
 
     view = view_listing(request.args, page, urls)
     return render_template(
-        "list.html", page=page, view=view, namespace=shown, search_text=query.text, section=None if name else "adapters"
+        "list.html",
+        page=page,
+        view=view,
+        namespace=shown,
+        search_text=request.args.get("q", "").strip(),
+        section=None if name else "adapters",
     )
 
 

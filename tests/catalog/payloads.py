@@ -57,6 +57,62 @@ PLACE_TAKERS = {
     "a copy button": '<button data-copy="main">x</button>',
 }
 
+FRAGMENTS = [
+    *("\n", "\n\n", "\t", " ", "\x00", "```\n", "\n|-|-|\n", "* ", "> ", "---\n", ": ", "JAVA\tSCRIPT:"),
+    *("img src=x onerror=window.pwned=1", "a href=javascript:window.pwned=1", "svg onload=window.pwned=1"),
+    *[
+        "<",
+        ">",
+        "<<",
+        "</",
+        "/>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "]]>",
+        "<?",
+        '"',
+        "'",
+        "`",
+        "=",
+        "&",
+        "&lt;",
+        "&#x3c;",
+        "&#60;script&#62;",
+        "\\",
+        "[",
+        "](",
+        ")",
+        "![",
+        "#",
+        "|",
+        "../",
+    ],
+    *[
+        "script",
+        "style",
+        "math",
+        "template",
+        "noscript",
+        "textarea",
+        "title",
+        "javascript:",
+        "data:text/html,",
+        "iframe",
+        "srcdoc=",
+    ],
+    *[
+        "//evil.example",
+        "https://example.com",
+        "notes.md",
+        "images/loss%20curve.png",
+        "id=main",
+        "class=note",
+        "onclick=x",
+    ],
+]
+"""What hostile cards are made of, for cards that nobody thought of."""
+
 
 def corpus() -> dict[str, str]:
     """Return every hostile card by name."""

@@ -49,6 +49,12 @@ def test_search_finds_an_adapter_by_its_words_and_opens_it(page: Any) -> None:
     assert page.locator("h1").inner_text().replace(" ", "") == "task/qa"
 
 
+@pytest.mark.parametrize("ref", ["task/qa", "task/qa@v2", "hf://task/qa@prod"])
+def test_a_ref_that_is_pasted_finds_its_adapter(page: Any, ref: str) -> None:
+    page.goto("/?" + urlencode({"q": ref}))
+    assert names(page) == ["task/qa"]
+
+
 def test_facets_narrow_the_list_and_a_chip_widens_it_again(page: Any) -> None:
     page.goto("/")
     filters = page.get_by_role("navigation", name="Filters")

@@ -7,9 +7,11 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.web.cards import MAX_CARD_BYTES, Card, render_card
-from tests.catalog.payloads import corpus, costly
+from tests.catalog.payloads import FRAGMENTS, corpus, costly
 
 BANNED = {*re.findall(r"\w+", "script style iframe object embed form input button svg math meta link base video audio")}
 BANNED_ATTRIBUTES = {"style", "srcset", "ping", "data-copy", "name", "background"}
@@ -49,7 +51,12 @@ def render(text: str) -> Card:
 
 @pytest.mark.parametrize("text", corpus().values(), ids=corpus().keys())
 def test_hostile_card_keeps_no_active_element_handler_or_outside_address(text: str) -> None:
-    elements = Elements(str(render(text).html)).found
+    check_harmless(render(text))
+
+
+def check_harmless(card: Card) -> None:
+    """Hold the promise of a card, as read by the standard library's parser."""
+    elements = Elements(str(card.html)).found
     assert not {tag for tag, _ in elements} & BANNED
     for tag, attributes in elements:
         assert not [name for name in attributes if name.startswith("on") or name in BANNED_ATTRIBUTES]
@@ -60,6 +67,21 @@ def test_hostile_card_keeps_no_active_element_handler_or_outside_address(text: s
             assert str(attributes["src"]).startswith("/raw/")
         assert str(attributes.get("id") or "card-").startswith("card-")
         assert str(attributes.get("class") or "tok-").startswith(("tok-", "table-scroll", "remote-image"))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=30).map("".join))
+def test_no_text_at_all_makes_a_card_that_acts(text: str) -> None:
+    check_harmless(render(text))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.binary(max_size=400) | st.text(max_size=200).map(lambda text: f"---\n{text}\n---\n".encode("utf-8", "replace"))
+)
+def test_no_bytes_at_all_make_the_front_matter_fail(data: bytes) -> None:
+    front = render_card(data, Files()).front
+    assert not (front.problem and front.fields)
 
 
 def test_ordinary_markdown_keeps_its_meaning() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,10 @@ from safetensors.numpy import load_file
 from hub.errors import HubError
 from hub.refs import AdapterName
 from hub.registry.service import Actor, Registry
-from hub.registry.values import Version
+from hub.registry.values import StoredFile, Version
 from hub.settings import ServerSettings
 from hub.web.pages import insight
-from hub.web.pages.insight import Insights
+from hub.web.pages.insight import Insights, StoredContent
 from tests.catalog.seeds import Publisher
 
 QA = AdapterName.parse("task/qa")
@@ -120,6 +122,32 @@ def test_a_folder_that_cannot_be_written_costs_only_the_keeping(world: World, tm
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     assert Insights(blocked / "below").layers(world.registry, world.actor, world.version(1)).rows
+
+
+def test_weights_in_an_object_store_are_read_in_a_few_requests(world: World, tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def open_counted(actor: Actor, ref: Any, path: str) -> StoredFile:
+        stored = world.registry.open_file(actor, ref, path)
+
+        def fetch(start: int, stop: int) -> Iterator[bytes]:
+            asked.append((start, stop))
+            return stored.open(start, stop)
+
+        return replace(stored, open=fetch)
+
+    store = SimpleNamespace(open_file=open_counted)
+    view = Insights(tmp_path).layers(store, world.actor, world.version(1))  # type: ignore[arg-type]
+    assert len(view.rows) == 4  # eight tensors
+    assert len(asked) == 2  # config and weights, each in one piece
+
+
+def test_reading_ahead_gives_the_bytes_that_were_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insight, "READ_AHEAD_BYTES", 100)
+    stored = world.registry.open_file(world.actor, QA.at(1), "adapter_model.safetensors")
+    whole, content = b"".join(stored.open(0, stored.entry.size)), StoredContent(stored)
+    for offset, size in [(0, 8), (8, 50), (40, 60), (90, 300), (5, 5), (stored.entry.size - 3, 50), (0, 10**9)]:
+        assert content.read(offset, size) == whole[offset : offset + size]
 
 
 def test_weights_over_the_limit_are_not_read(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

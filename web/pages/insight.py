@@ -14,7 +14,6 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from .layers import LayerRow, LayersView, draw_layers
 from .memory import Memory
 
 MAX_WEIGHTS_BYTES = 512 * 1000 * 1000
+READ_AHEAD_BYTES = 8 * 1024 * 1024
 MAX_KEPT_FILES = 5_000
 WAIT_SECONDS = 3.0
 _FORMAT = "1"
@@ -42,15 +42,23 @@ class NotComputed(Exception):
     """Why a page goes without the numbers."""
 
 
-@dataclass(frozen=True, slots=True)
 class StoredContent:
-    """A stored file as the core reads files: see `hub.adapter_files.Readable`."""
+    """A stored file as the core reads files: see `hub.adapter_files.Readable`.
 
-    stored: StoredFile
-    size: int
+    Reads ahead: weights are read tensor by tensor, and each read of an object store is a request.
+    """
+
+    def __init__(self, stored: StoredFile) -> None:
+        self._stored = stored
+        self.size = stored.entry.size
+        self._start, self._ahead = 0, b""
 
     def read(self, offset: int, size: int) -> bytes:
-        return b"".join(self.stored.open(offset, min(offset + size, self.size)))
+        stop = min(offset + size, self.size)
+        if offset < self._start or stop > self._start + len(self._ahead):
+            self._start = offset
+            self._ahead = b"".join(self._stored.open(offset, min(max(stop, offset + READ_AHEAD_BYTES), self.size)))
+        return self._ahead[offset - self._start : stop - self._start]
 
 
 class Insights:
@@ -139,7 +147,7 @@ class Insights:
 
 def _files(registry: Registry, actor: Actor, version: Version) -> Mapping[str, StoredContent]:
     opened = (registry.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE))
-    return {stored.entry.path: StoredContent(stored, stored.entry.size) for stored in opened}
+    return {stored.entry.path: StoredContent(stored) for stored in opened}
 
 
 def _measure(files: Mapping[str, StoredContent]) -> list[list[Any]]:

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from werkzeug.datastructures import MultiDict
 
-from hub.errors import InvalidRequest
+from hub.errors import InvalidRef, InvalidRequest
+from hub.refs import AdapterRef
 from hub.registry.values import FacetValue, Page, Query, Sort
 
 from .formats import method_text
@@ -73,7 +74,7 @@ def parse_query(args: MultiDict[str, str], namespace: str | None = None) -> Quer
         raise InvalidRequest(f"Adapters can't be sorted by {sort[:40]!r}; choose {', '.join(get_args(Sort))}.")
     fields: dict[str, Any] = {name: tuple(args.getlist(name)) for name, _ in _FACETS if name != "rank"}
     return Query(
-        text=args.get("q", "").strip(),
+        text=_searched(args.get("q", "").strip()),
         namespace=(namespace,) if namespace else (),
         rank=tuple(_number(text, "rank") for text in args.getlist("rank")),
         rank_max=_number(args["rank_max"], "rank_max") if args.get("rank_max") else None,
@@ -82,6 +83,14 @@ def parse_query(args: MultiDict[str, str], namespace: str | None = None) -> Quer
         cursor=args.get("cursor") or None,
         **fields,
     )
+
+
+def _searched(text: str) -> str:
+    """Return what to look for: of a ref that was pasted, `task/qa@v3` or `hf://…`, the adapter's name."""
+    try:
+        return str(AdapterRef.parse(text).adapter)
+    except InvalidRef:
+        return text
 
 
 def _number(text: str, name: str) -> int:
