@@ -27,7 +27,19 @@ from hub.errors import AdapterNotFound, HubError, NamespaceNotFound
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from . import hf_commit, hf_errors, hf_files, hf_info, hf_manage, hf_upload, hf_upstream, xet, xet_shard, xet_xorb
+from . import (
+    hf_commit,
+    hf_errors,
+    hf_files,
+    hf_info,
+    hf_manage,
+    hf_upload,
+    hf_upstream,
+    xet,
+    xet_reads,
+    xet_shard,
+    xet_xorb,
+)
 from .identity import settings
 
 View = Callable[..., Any]
@@ -73,6 +85,9 @@ WRITE_ROUTES: tuple[tuple[str, str, View], ...] = (
 )
 
 XET_ROUTES: tuple[tuple[str, str, View], ...] = (
+    ("GET", f"{MODEL}/xet-read-token/<selector:revision>", xet_reads.read_token),
+    ("GET", "/api/xet/read/v1/reconstructions/<sha256>", xet_reads.reconstruct),
+    ("GET", "/api/xet/read/v1/packs", xet_reads.send_pack),
     ("GET", f"{MODEL}/xet-write-token/<selector:revision>", xet.write_token),
     ("GET", "/api/xet/<period>/<space>/v1/chunks/<prefix>/<name>", xet.find_chunk),
     ("POST", "/api/xet/<period>/<space>/v1/xorbs/<prefix>/<name>", xet.put_xorb),

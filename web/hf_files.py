@@ -15,6 +15,7 @@ from hub.refs import AdapterName
 from hub.registry.access import Actor
 from hub.registry.values import Commit, StoredFile, Tree
 
+from . import xet_reads
 from .files import send_stored
 from .hf_names import MAIN, WireFile, plain_revision, repo_name, tree_at, wire_time
 from .hf_warnings import warn_of
@@ -28,6 +29,7 @@ def resolve(namespace: str, name: str, revision: str, path: str) -> Response:
     entry = stored.entry
     file = WireFile(entry.path, entry.size, entry.sha256, stored.git_sha1)
     headers = {"X-Repo-Commit": stored.commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
+    headers |= xet_reads.headers_of(repo, stored.commit, file.sha256, file.size)
     response = send_stored(stored, etag=file.etag, headers=headers)
     if _is_download(response, path) and stored.version_id is not None:
         registry().count_download(actor, stored.version_id, request.remote_addr)
@@ -43,7 +45,7 @@ def tree(namespace: str, name: str, revision: str, path: str = "") -> Response:
     below = [file for file in files if not folder or file.path.startswith(f"{folder}/")]
     if folder and not below:
         raise FileNotFound(f"{found.adapter.name} has no folder {folder!r} at {revision}.")
-    entries = _folders(below, folder) + [file.to_json() for file in below]
+    entries = _folders(below, folder) + [_entry(file) for file in below]
     if not _flag("recursive"):
         depth = len(PurePosixPath(folder).parts) + 1
         entries = [entry for entry in entries if len(PurePosixPath(str(entry["path"])).parts) == depth]
@@ -58,7 +60,7 @@ def paths_info(namespace: str, name: str, revision: str) -> Response:
     """Return the entries of the paths that exist among those asked for; paths that don't are left out."""
     found = tree_at(current_actor(), repo_name(namespace, name), revision)
     files = [WireFile.of(file) for file in found.files]
-    known = {str(entry["path"]): entry for entry in _folders(files, "") + [file.to_json() for file in files]}
+    known = {str(entry["path"]): entry for entry in _folders(files, "") + [_entry(file) for file in files]}
     entries = [known[path] for path in dict.fromkeys(_asked_paths()) if path in known]
     if _asked_expand():
         entries = [entry | {"lastCommit": _last_commit(found.commit)} for entry in entries]
@@ -89,6 +91,11 @@ def _is_download(response: Response, path: str) -> bool:
     )
     counted = path == WEIGHTS_FILE or request.headers.get("X-HF-Download-Counter") == "1"
     return request.method == "GET" and starts and counted
+
+
+def _entry(file: WireFile) -> dict[str, Any]:
+    entry = dict(file.to_json())
+    return entry | {"xetHash": file.sha256} if xet_reads.is_offered(file.size) else entry
 
 
 def _folders(files: Iterable[WireFile], below: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from hub.errors import HubError
 from hub.refs import AdapterName
-from hub.registry.access import SCOPES, Actor
+from hub.registry.access import ANONYMOUS, SCOPES, Actor
 
 from .identity import registry
 
@@ -39,9 +39,13 @@ def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Gr
         claims: dict[str, Any] = _serializer(purpose).loads(text, max_age=max_age_seconds)
     except BadSignature as error:
         raise refusal from error
-    user, scopes, namespace = claims.pop("who")
-    actor = registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
-    return Grant(actor, AdapterName.parse(claims.pop("repo")), claims)
+    return Grant(_actor(*claims.pop("who")), AdapterName.parse(claims.pop("repo")), claims)
+
+
+def _actor(user: str | None, scopes: list[str], namespace: str | None) -> Actor:
+    if user is None:
+        return ANONYMOUS
+    return registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
 
 
 def _serializer(purpose: str) -> URLSafeTimedSerializer:

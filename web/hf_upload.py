@@ -20,6 +20,7 @@ from hub.errors import (
     Forbidden,
     InvalidRequest,
     PreconditionFailed,
+    Unauthenticated,
     UnsafeFile,
     VersionNotFound,
 )
@@ -119,9 +120,12 @@ def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
     if request.args.get("create_pr") in {"1", "true"}:
         raise InvalidRequest(f"{repo} takes no pull requests: commit to main, which makes the next version.")
     found = registry().adapter(actor, repo)
+    if actor.is_anonymous:
+        raise Unauthenticated("Log in first: writing takes a token. Run `hf auth login`, or set HF_TOKEN.")
     if not registry().may(actor, Action.PUBLISH, found.name.namespace):
-        who = f"{actor.user} may" if actor.user else "Without a token you may"
-        raise Forbidden(f"{who} read {repo} but not write to it: that takes the role publisher and a publish token.")
+        raise Forbidden(
+            f"{actor.user} may read {repo} but not write to it: that takes the role publisher and a publish token."
+        )
     if plain_revision(revision) != MAIN:
         _refuse_branch(actor, repo, revision)
     return repo

@@ -160,6 +160,13 @@ def download_include(world: World) -> None:
     assert [p.name for p in target.iterdir() if p.is_file()] == ["adapter_model.safetensors"]
 
 
+@command("hf download of large weights")
+def download_large(world: World) -> None:
+    target = world.tmp / "large"
+    world.hf("download", world.name("large"), "--local-dir", str(target))
+    same_files(world.folders["large"], target)
+
+
 @command("snapshot_download at v1, v2, an alias, main, a commit id")
 def snapshot_revisions(world: World) -> None:
     from huggingface_hub import snapshot_download

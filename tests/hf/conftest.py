@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.hf.large_adapter import large_adapter
 from tests.support.adapters import random_tensor, write_adapter, write_safetensors
 from tests.support.server import RunningServer, clean_env, running_server
 
@@ -80,9 +81,10 @@ def prepare(server: RunningServer) -> Wire:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Local adapters: one, two (other weights), several (large files), git-style, trainer's, pickled."""
+    """Local adapters: one, two (other weights), large, several (large files), git-style, trainer's, pickled."""
     root = tmp_path_factory.mktemp("adapters")
     made = {name: write_adapter(root / name, seed=seed, base=BASE, readme=CARD) for seed, name in enumerate(_NAMES)}
+    made["large"] = large_adapter(root / "large", 20_000_000)
     _add_large_files(made["several"])
     _add_git_files(made["git-style"])
     _add_leftovers(made["trainer"])
@@ -132,6 +134,10 @@ def seed_qa(wire: Wire, namespace: str, folders: dict[str, Path]) -> str:
         wire.server.cli("push", str(folders[folder]), name)
     wire.native("PUT", f"/adapters/{name}/aliases/prod", {"version": 2})
     return name
+
+
+def seed_large(wire: Wire, namespace: str, folders: dict[str, Path]) -> None:
+    wire.server.cli("push", str(folders["large"]), f"{namespace}/large")
 
 
 def run_script(python: Path, script: Path, *args: str, env: dict[str, str], timeout: float = 900) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hf import environments
 from tests.hf.commands import ABSENT, COMMANDS, OK
-from tests.hf.conftest import Wire, run_script, seed_qa
+from tests.hf.conftest import Wire, run_script, seed_large, seed_qa
 from tests.hf.table import Results, page_with_table, write_table
 
 SCRIPT = Path(__file__).with_name("commands.py")
@@ -19,6 +19,7 @@ def run_client(client: str, wire: Wire, folders: dict[str, Path], tmp: Path) -> 
     """Run every command with one client; return what each came to."""
     namespace = wire.namespace(f"c{client.replace('.', '-')}")
     seed_qa(wire, namespace, folders)
+    seed_large(wire, namespace, folders)
     world = {
         "endpoint": wire.url,
         "token": wire.token,

@@ -33,8 +33,9 @@ def api(wire: Wire, qa: str) -> HfApi:
 def ask(
     wire: Wire, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send one request with the admin's token, unless `headers` say otherwise."""
-    request = urllib.request.Request(wire.url + path, body, {"Authorization": f"Bearer {wire.token}"} | headers)
+    """Send one request with the admin's token, unless `headers` say otherwise; an empty header is not sent."""
+    sent = {"Authorization": f"Bearer {wire.token}"} | headers
+    request = urllib.request.Request(wire.url + path, body, {name: value for name, value in sent.items() if value})
     request.method = method
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.web.xet_hash import to_text
-from tests.hf.conftest import CARD, Wire
+from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import Counter, counting_proxy
+from tests.hf.large_adapter import large_adapter
 from tests.hf.xet_samples import Pack, write_shard
-from tests.support.adapters import write_adapter, write_safetensors
 
 UPLOAD = """
 import sys
@@ -60,27 +60,6 @@ def upload(wire: Wire, url: str, repo: str, folder: Path, home: Path) -> str:
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     return out.strip().splitlines()[-1]
-
-
-def large_adapter(folder: Path, size: int, seed: int = 0) -> Path:
-    """Write an adapter of rank 4 whose tensors have about `size` bytes together."""
-    write_adapter(folder, readme=CARD)
-    numbers, columns = random.Random(seed), size // (8 * 4 * 4)
-    tensors = {}
-    for layer in range(2):
-        for target in ("q_proj", "v_proj"):
-            prefix = f"base_model.model.model.layers.{layer}.self_attn.{target}"
-            tensors[f"{prefix}.lora_A.weight"] = ((4, columns), small_floats(numbers, 4 * columns))
-            tensors[f"{prefix}.lora_B.weight"] = ((columns, 4), small_floats(numbers, 4 * columns))
-    write_safetensors(folder / "adapter_model.safetensors", tensors)
-    return folder
-
-
-def small_floats(numbers: random.Random, count: int) -> bytes:
-    """Return `count` float32 numbers: the byte of the exponent is set, so none is NaN; the others are random."""
-    data = bytearray(numbers.randbytes(4 * count))
-    data[3::4] = b"\x3c" * count
-    return bytes(data)
 
 
 def version_of(wire: Wire, repo: str, selector: str = "latest") -> Any:
