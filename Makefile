@@ -64,6 +64,7 @@ test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, 
 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
 	$(BIN)/python -m benchmarks.runtime
+	$(BIN)/python -m benchmarks.hf
 
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry
