@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole way on a small real model: train, push, load, merge."),
     "train": ("train", "Train an adapter on a base model."),
     "plan": ("plan", "Estimate the memory that training takes."),
-    "run": ("run", "Answer prompts with a base and adapters."),
+    "run": ("answering", "Answer prompts with a base and adapters."),
     "merge": ("merge", "Merge an adapter into its base and save the model."),
     "serve": ("serve", "Start the registry and its web catalog."),
     "token": ("token", "Make, list and revoke tokens."),
@@ -68,7 +68,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Back a running registry up."),
     "restore": ("backup", "Restore a backup."),
     "import": ("import_", "Import an adapter from another registry or hub."),
-    "export": ("export", "Export an adapter to another format."),
     "completion": ("completion", "Print the shell's completion script."),
 }
 

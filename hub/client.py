@@ -132,6 +132,18 @@ class Client:
         response = self.connection.call("POST", f"{_adapter_path(name)}/versions", json=kept, again=True)
         return VersionInfo.from_json(self.connection.decode(response)), response.status_code == 201
 
+    def import_version(
+        self, name: AdapterName, url: str, *, message: str = "", token: str | None = None
+    ) -> tuple[VersionInfo, bool]:
+        """Have the registry itself fetch and publish what is at `url`.  Returns the version, and whether it is new.
+
+        token: for the server at `url`.  May take as long as the registry's download.
+        """
+        body = {"url": url, "message": message, "token": token}
+        kept = {key: value for key, value in body.items() if value}
+        response = self.connection.call("POST", f"{_adapter_path(name)}/import", json=kept, again=False)
+        return VersionInfo.from_json(self.connection.decode(response)), response.status_code == 201
+
     # --- changing what is there
 
     def set_alias(
