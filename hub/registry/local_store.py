@@ -106,15 +106,23 @@ class LocalStore:
     def keep(self, staged: Staged) -> None:
         source, target = self._upload_path(staged.key), self._blob_path(staged.sha256)
         with _translated_errors():
-            if not target.parent.exists():
-                target.parent.mkdir(exist_ok=True)
-                _sync_folder(self._blobs)
-            if source.exists():
-                source.chmod(0o444)
-                source.replace(target)
-                _sync_folder(target.parent)
-            elif not target.exists():
-                raise Unavailable("The uploaded bytes are gone from the server. Send the file again.")
+            try:
+                self._move(source, target)
+            except OSError:
+                # What the disk did not take in time is not kept for later: the sender begins anew.
+                source.unlink(missing_ok=True)
+                raise
+
+    def _move(self, source: Path, target: Path) -> None:
+        if not target.parent.exists():
+            target.parent.mkdir(exist_ok=True)
+            _sync_folder(self._blobs)
+        if source.exists():
+            source.chmod(0o444)
+            source.replace(target)
+            _sync_folder(target.parent)
+        elif not target.exists():
+            raise Unavailable("The uploaded bytes are gone from the server. Send the file again.")
 
     def drop(self, key: str) -> None:
         self._seen.pop(key, None)
