@@ -28,10 +28,15 @@ def plan(
     """Estimate the memory that `lorahub train` takes on BASE, from its config and headers alone."""
     with needs("train"):
         from hub.training import plan as make_plan
+        from hub.training.memory import DEFAULT_TARGETS
 
-    targets = {"target_modules": target_modules} if target_modules else {}
     found = make_plan(
-        base, rank=rank, quantize=quantize, batch_size=batch_size, sequence_length=sequence_length, **targets
+        base,
+        rank=rank,
+        target_modules=target_modules or DEFAULT_TARGETS,
+        quantize=quantize,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
     )
     if out.as_json:
         out.json({"parameters": found.parameters, "trainable": found.trainable, "bytes": found.parts()})

@@ -20,12 +20,12 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from hub.errors import StorageFull
 from hub.manifest import FileEntry, Manifest, check_paths
@@ -35,6 +35,7 @@ CHUNK_BYTES = 1024 * 1024
 
 # 2001-09-09, a whole even second: every file system keeps it exactly.
 _SEAL_NS = 1_000_000_000 * 10**9
+_MOMENT_SECONDS = 0.5
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES})
 
@@ -64,12 +65,24 @@ class Cache:
         return self.root / "partial" / sha256
 
     @contextmanager
-    def lock(self, sha256: str) -> Iterator[None]:
-        """Hold the right to fetch one blob.  The system frees it when its holder dies."""
+    def lock(self, sha256: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the right to fetch one blob.  The system frees it when its holder dies.
+
+        on_wait: called once if another process holds it for longer than a moment.
+        """
         path = self.root / "locks" / sha256
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, poll_interval=0.02):
+        lock = FileLock(path, poll_interval=0.02)
+        try:
+            lock.acquire(timeout=_MOMENT_SECONDS)
+        except Timeout:
+            if on_wait:
+                on_wait()
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def has_blob(self, entry: FileEntry) -> bool:
         """Whether the verified bytes are here.  A blob that someone wrote to is hashed, and removed if it differs."""

@@ -48,7 +48,11 @@ def download_blob(
 
     One process fetches while others wait for it.  Raises DigestMismatch, NetworkError, StorageFull.
     """
-    with cache.explained(), cache.lock(entry.sha256):
+
+    def say_that_we_wait() -> None:
+        observer.note(f"Another process is fetching {entry.path}: waiting for it.")
+
+    with cache.explained(), cache.lock(entry.sha256, say_that_we_wait):
         if cache.has_blob(entry):
             observer.advance(entry.size)
             return cache.blob_path(entry.sha256)

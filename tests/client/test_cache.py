@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import cache as cache_module
@@ -237,6 +237,7 @@ def test_removing_a_version_frees_its_bytes_and_no_others(cached, tmp_path):
     assert list(cache.snapshots()) == []
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6))
 def test_any_contents_come_back_as_they_went_in(tmp_path_factory, contents):
     root = tmp_path_factory.mktemp("cache")

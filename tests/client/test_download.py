@@ -221,6 +221,29 @@ def test_two_processes_fetch_a_blob_once(tmp_path):
     assert Cache(tmp_path).has_blob(ENTRY)
 
 
+def test_two_threads_fetch_a_blob_once_and_the_one_that_waits_says_so(tmp_path):
+    class Notes(Observer):
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.texts.append(text)
+
+    notes = Notes()
+    with blob_server(blobs={PATH: DATA}) as server, FaultProxy(server.port) as proxy:
+        proxy.always = Fault(bytes_per_second=2_000_000)
+        threads = [
+            threading.Thread(target=fetch, args=(proxy.url, tmp_path), kwargs={"observer": notes}) for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(server.requests) == 1
+    assert Cache(tmp_path).has_blob(ENTRY)
+    assert notes.texts == ["Another process is fetching adapter_model.safetensors: waiting for it."]
+
+
 def test_a_full_disk_is_named_before_anything_is_fetched(tmp_path):
     huge = 2**60
     with pytest.raises(StorageFull) as caught:
