@@ -102,9 +102,15 @@ def switching(setup: Setup, peft: Any, ours: Model) -> list[Row]:
     }
     many = by_turns(jobs, 40)
     two = open_ours(setup.base, *setup.refs[:2])
-    few = by_turns({"2 loaded": lambda: two.use(setup.refs[next(turn) % 2])}, 40)
-    microseconds = median(many["lorahub use"]) * 1e6
-    flat = {"2 loaded": median(few["2 loaded"]), f"{ADAPTERS} loaded": median(many["lorahub use"])}
+    alone = by_turns(
+        {
+            "2 loaded": lambda: two.use(setup.refs[next(turn) % 2]),
+            f"{ADAPTERS} loaded": lambda: ours.use(setup.refs[next(turn) % ADAPTERS]),
+        },
+        200,
+    )
+    flat = medians(alone)
+    microseconds = flat[f"{ADAPTERS} loaded"] * 1e6
     growth = flat[f"{ADAPTERS} loaded"] / flat["2 loaded"]
     return [
         ratio("switch", many, "PEFT set_adapter", "lorahub use", 1000),

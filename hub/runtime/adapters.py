@@ -42,7 +42,6 @@ def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Plac
     with torch.no_grad():
         by_name = build_updates(weights, attachment.modules, placement.tied_head)
     updates = {attachment.index(name): update for name, update in by_name.items()}
-    attachment.adapt(by_name)
     return Loaded(ref, head.folder, head.content, updates, _size_bytes(by_name.values()))
 
 

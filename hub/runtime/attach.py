@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -27,8 +28,21 @@ class Attachment:
 
     def adapt(self, names: Iterable[str]) -> None:
         """Let the named modules take updates; those that already do are left as they are."""
-        for name in names:
-            layers.adapt(self.modules[name], self._indices[name], self.selection)
+        with self.adapted(names):
+            pass
+
+    @contextmanager
+    def adapted(self, names: Iterable[str]) -> Iterator[None]:
+        """Let the named modules take updates from this block on; if it fails, those that didn't before don't after."""
+        fresh = [name for name in names if not isinstance(self.modules[name], layers.Adapted)]
+        try:
+            for name in fresh:
+                layers.adapt(self.modules[name], self._indices[name], self.selection)
+            yield
+        except BaseException:
+            for name in fresh:
+                layers.restore(self.modules[name])
+            raise
 
     def release(self) -> None:
         """Give every module its own class back."""

@@ -148,8 +148,7 @@ class Library:
         with self.slots.lock:
             self.slots.check_room()
             known = Known(name, folder, _stamp(folder), manifest is not None)
-            loaded = self._read(known)
-            self.slots.put(loaded)
+            loaded = self._take(known)
             self._known[name] = known
             self._names[str(asked)] = name
             return loaded
@@ -162,12 +161,16 @@ class Library:
                     f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
                     f"was. model.remove({known.ref!r}), then add it again."
                 )
-            loaded = self._read(known)
-            self.slots.put(loaded)
-            return loaded
+            return self._take(known)
 
-    def _read(self, known: Known) -> Loaded:
-        return load_adapter(known.ref, known.folder, self._attachment, self.placement, is_immutable=known.is_immutable)
+    def _take(self, known: Known) -> Loaded:
+        """Read an adapter and give it a slot: both or neither."""
+        loaded = load_adapter(
+            known.ref, known.folder, self._attachment, self.placement, is_immutable=known.is_immutable
+        )
+        with self._attachment.adapted(self._attachment.names[index] for index in loaded.updates):
+            self.slots.put(loaded)
+        return loaded
 
 
 def _folder_name(ref: RefLike) -> str:

@@ -90,14 +90,13 @@ class Model:
         """
         self._refuse_while_merged("switch")
         slots = self._library.slots
+        with slots.lock:  # the way that is walked most
+            loaded = slots.get(adapter) if isinstance(adapter, str) else None
+            if loaded is not None:
+                self._switch(loaded.choice)
+                return
         with self._library.held(_refs([adapter]), add=False):
-            choice = self._choose(adapter, rank)
-            slots.pin(choice.refs)
-        with slots.lock:
-            before, self._selection.shared = self._selection.shared, choice
-            slots.unpin(before.refs)
-        if slots.bank is not None:
-            slots.bank.offer(choice)
+            self._switch(self._choose(adapter, rank))
 
     @contextmanager
     def using(self, adapter: Use | Sequence[Use], *, rank: int | None = None) -> Iterator[Model]:
@@ -296,6 +295,16 @@ class Model:
                 yield
         finally:
             self._library.slots.unpin(choice.refs)
+
+    def _switch(self, choice: Choice) -> None:
+        """Make `choice` the one for all threads."""
+        slots = self._library.slots
+        with slots.lock:
+            slots.pin(choice.refs)
+            before, self._selection.shared = self._selection.shared, choice
+            slots.unpin(before.refs)
+            if slots.bank is not None:
+                slots.bank.offer(choice)
 
     def _choose(self, adapter: Use, rank: int | None = None) -> Choice:
         """Return the choice of adapters that are in memory."""
