@@ -132,7 +132,7 @@ class Manifest:
         """Read what `canonical_bytes` wrote, or any JSON of that shape.  Raises InvalidManifest."""
         try:
             payload = strict_json.loads(
-                data, max_bytes=MAX_MANIFEST_BYTES, max_values=MAX_MANIFEST_VALUES, large_numbers=True
+                data, max_bytes=MAX_MANIFEST_BYTES, max_values=MAX_MANIFEST_VALUES, check_numbers=False
             )
         except strict_json.StrictJsonError as error:
             raise InvalidManifest(f"The manifest {error}.") from error

@@ -25,7 +25,7 @@ from hub.errors import InvalidSafetensors
 
 MAX_HEADER_BYTES = 10 * 1024 * 1024
 MAX_TENSORS = 50_000
-MAX_NAME_BYTES = 512
+MAX_NAME_LENGTH = 512
 MAX_DIMENSIONS = 8
 MAX_METADATA_BYTES = 1024 * 1024
 
@@ -52,6 +52,7 @@ ReadBytes = Callable[[int, int], bytes]
 """`read(offset, size)` returns `size` bytes, or fewer at the file's end."""
 
 _UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f\\/]|\.\.")
+_LARGEST_TENSOR = 2**62
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 
 
@@ -136,7 +137,9 @@ def _header_length(prefix: bytes, file_size: int) -> int:
 def _parse_json(raw: bytes) -> dict[str, Any]:
     try:
         # Per tensor: 3 fields, 2 offsets and the shape's sides; per metadata entry: 1.
-        payload = strict_json.loads(raw, max_bytes=MAX_HEADER_BYTES, max_values=16 * MAX_TENSORS, max_depth=3)
+        payload = strict_json.loads(
+            raw, max_bytes=MAX_HEADER_BYTES, max_values=16 * MAX_TENSORS, max_depth=None, check_numbers=False
+        )
     except strict_json.StrictJsonError as error:
         raise _invalid(f"its header {error}") from error
     if raw.rstrip(b" ")[-1:] != b"}" or not isinstance(payload, dict):
@@ -153,33 +156,33 @@ def _parse_metadata(value: object) -> dict[str, str]:
 
 
 def _parse_tensor(name: str, entry: object, data_start: int) -> TensorInfo:
-    shown = repr(name[:80])
-    if not name or _UNSAFE_NAME.search(name) or len(name.encode("utf-8")) > MAX_NAME_BYTES:
-        raise _invalid(f"the tensor name {shown} is empty, too long, or unsafe")
+    if not name or len(name) > MAX_NAME_LENGTH or _UNSAFE_NAME.search(name):
+        raise _invalid(f"the tensor name {name[:80]!r} is empty, too long, or unsafe")
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
-        raise _invalid(f"the entry of tensor {shown} does not say dtype, shape and data_offsets, and nothing else")
+        raise _invalid(f"the entry of tensor {name[:80]!r} does not say dtype, shape and data_offsets, and no more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise _invalid(f"tensor {shown} has the dtype {str(dtype)[:20]!r}, which is unknown")
-    if not _is_counts(shape) or len(shape) > MAX_DIMENSIONS:
-        raise _invalid(f"the shape of tensor {shown} is malformed")
-    if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _invalid(f"the data_offsets of tensor {shown} are malformed")
-    if _size_bytes(shape, dtype, shown) != offsets[1] - offsets[0]:
-        raise _invalid(f"the shape and dtype of tensor {shown} take other than its {offsets[1] - offsets[0]:,} bytes")
-    return TensorInfo(name, dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
+        raise _invalid(f"tensor {name[:80]!r} has the dtype {str(dtype)[:20]!r}, which is unknown")
+    if not isinstance(offsets, list) or len(offsets) != 2:
+        raise _invalid(f"the data_offsets of tensor {name[:80]!r} are malformed")
+    start, end = offsets
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        raise _invalid(f"the data_offsets of tensor {name[:80]!r} are malformed")
+    if _size_bytes(name, shape, DTYPE_BYTES[dtype]) != end - start:
+        raise _invalid(f"the shape and dtype of tensor {name[:80]!r} take other than its {end - start:,} bytes")
+    return TensorInfo(name, dtype, tuple(shape), data_start + start, data_start + end)
 
 
-def _is_counts(value: object) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
-
-
-def _size_bytes(shape: list[int], dtype: str, shown: str) -> int:
-    size = DTYPE_BYTES[dtype]
-    for side in shape:  # a zero side must not hide sides whose product no reader can hold
+def _size_bytes(name: str, shape: object, item_bytes: int) -> int:
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        raise _invalid(f"the shape of tensor {name[:80]!r} is malformed")
+    size = item_bytes
+    for side in shape:
+        if type(side) is not int or side < 0:
+            raise _invalid(f"the shape of tensor {name[:80]!r} is malformed")
         size *= side
-        if size > 2**62:
-            raise _invalid(f"tensor {shown} is larger than any file")
+        if size > _LARGEST_TENSOR:  # a zero side must not hide sides whose product no reader can hold
+            raise _invalid(f"tensor {name[:80]!r} is larger than any file")
     return size
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 MAX_DEPTH = 32
 _LARGEST_WHOLE_NUMBER = 2**53
-_MOST_DIGITS = 22
-"""Of a whole number: what the canonical form of a double may have."""
 
 
 class StrictJsonError(ValueError):
@@ -23,12 +20,12 @@ class StrictJsonError(ValueError):
 
 
 def loads(
-    data: bytes, *, max_bytes: int, max_values: int, max_depth: int = MAX_DEPTH, large_numbers: bool = False
+    data: bytes, *, max_bytes: int, max_values: int, max_depth: int | None = MAX_DEPTH, check_numbers: bool = True
 ) -> Any:
     """Return the value that `data` says.
 
-    large_numbers: take whole numbers above 2**53, which a canonical text has for large doubles.
-
+    max_depth: None leaves it to the caller, who knows the shape of what it reads.
+    check_numbers: refuse whole numbers above 2**53, which not every reader keeps; False leaves that to the caller.
     Raises StrictJsonError for what is not UTF-8 JSON, has more than the allowed bytes, values or levels, repeats a key,
     or holds a number or a text that not every JSON reader would read the same way.
     """
@@ -37,17 +34,23 @@ def loads(
     # Counted in texts too, which no sane file is full of: it costs nothing, and nothing is built of a bomb.
     if sum(data.count(mark) for mark in (b",", b":", b"[", b"{")) > max_values:
         raise StrictJsonError(f"has more than {max_values:,} values")
-    value = _parse(data, _any_whole_number if large_numbers else _whole_number)
-    if _depth(value, max_depth) > max_depth:
+    value = _parse(data, check_numbers)
+    if max_depth is not None and _depth(value, max_depth) > max_depth:
         raise StrictJsonError(f"is nested more than {max_depth} levels deep")
     return value
 
 
-def _parse(data: bytes, parse_int: Callable[[str], int]) -> Any:
+def _parse(data: bytes, check_numbers: bool) -> Any:
+    # These two hooks cost more than the reading itself, and nearly every text can do without them.
+    parse_int = _whole_number if check_numbers else _no_minus_zero if b"-0" in data else None
+    pairs_hook = _object_of_escapes if b"\\u" in data else _object
     try:
-        text = data.decode("utf-8")
         return json.loads(
-            text, object_pairs_hook=_object, parse_int=parse_int, parse_float=_float, parse_constant=_constant
+            data.decode("utf-8"),
+            object_pairs_hook=pairs_hook,
+            parse_int=parse_int,
+            parse_float=_float,
+            parse_constant=_constant,
         )
     except StrictJsonError:
         raise
@@ -75,10 +78,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise StrictJsonError(f"says {_first_repeated(pairs)[:80]!r} twice")
-    for key, value in pairs:
-        if not _is_unicode(key) or (isinstance(value, str) and not _is_unicode(value)):
-            raise StrictJsonError("has a text that is not valid Unicode")
     return result
+
+
+def _object_of_escapes(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`_object` for a text with escapes, which can write halves of characters.  In lists, too."""
+    if not all(_is_unicode(key) and _is_unicode(value) for key, value in pairs):
+        raise StrictJsonError("has a text that is not valid Unicode")
+    return _object(pairs)
 
 
 def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
@@ -86,11 +93,13 @@ def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
     return next(key for key, following in pairwise(keys) if key == following)
 
 
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
+def _is_unicode(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_unicode, value))
+    if not isinstance(value, str) or value.isascii():
         return True
     try:
-        text.encode("utf-8")
+        value.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -102,9 +111,9 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _any_whole_number(text: str) -> int:
-    if text == "-0" or len(text) > _MOST_DIGITS:
-        raise StrictJsonError(f"has the number {text[:20]}, which not every reader keeps exactly")
+def _no_minus_zero(text: str) -> int:
+    if text == "-0":
+        raise StrictJsonError("has the number -0, which not every reader takes for a whole one")
     return int(text)
 
 
