@@ -20,7 +20,7 @@ from hub.refs import AdapterName
 from hub.registry.access import Actor
 from hub.registry.values import Tree, TreeFile
 
-from .identity import registry
+from .identity import registry, settings
 
 MAIN = "main"
 MAX_REGULAR_BYTES = 10 * 1024 * 1024
@@ -57,6 +57,11 @@ def plain_revision(revision: str) -> str:
         if revision.startswith(prefix):
             return revision.removeprefix(prefix)
     return revision
+
+
+def has_object_store() -> bool:
+    """Whether bytes come from, and may go straight to, an object store, by signed URLs."""
+    return settings().store.startswith("s3:")
 
 
 def wire_time(moment: datetime | None) -> str | None:

@@ -28,14 +28,14 @@ from hub.file_rules import Verdict, check_magic, rule_for
 from hub.manifest import check_path
 from hub.refs import AdapterName
 from hub.registry.access import Action, Actor
-from hub.registry.values import Commit, Tree
+from hub.registry.values import Commit, Tree, Upload
 
 from . import hf_signing
 from .gitignore import IgnoreRules
 from .hf_commit import Delete, Header, Operation, PutBlob, PutBytes, apply, as_stream, read_operations
 from .hf_errors import warn
-from .hf_names import MAIN, WireFile, is_lfs, plain_revision, repo_name, tree_at
-from .identity import current_actor, registry, settings
+from .hf_names import MAIN, WireFile, has_object_store, is_lfs, plain_revision, repo_name, tree_at
+from .identity import current_actor, registry
 
 LFS_ADDRESS_SECONDS = 24 * 3600
 _MAX_FILES = 1_000
@@ -189,15 +189,23 @@ def _lfs_object(item: Any) -> tuple[str, int]:
 
 def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:
     """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
-    direct = may_split and settings().store.startswith("s3:")
-    upload = registry().start_upload(actor, repo, oid, size) if direct else None
-    if upload is not None and upload.mode == "parts":
+    if may_split and has_object_store():
+        upload = _start_in_parts(actor, repo, oid, size)
         ticket = hf_signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}
         href = url_for("hf.lfs_complete", ticket=ticket, _external=True)
         return {"href": href, "header": {"chunk_size": str(upload.part_size), **parts}}, "multipart"
     ticket = hf_signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size)
     return {"href": url_for("hf.lfs_put", ticket=ticket, _external=True)}, "basic"
+
+
+def _start_in_parts(actor: Actor, repo: AdapterName, oid: str, size: int) -> Upload:
+    """Begin an upload with all its parts: clients can't go on with one that has some already."""
+    upload = registry().start_upload(actor, repo, oid, size)
+    if len(upload.parts) * upload.part_size < size:
+        registry().abort_upload(actor, upload.id)
+        upload = registry().start_upload(actor, repo, oid, size)
+    return upload
 
 
 def _lfs_grant() -> hf_signing.Grant:

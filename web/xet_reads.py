@@ -25,8 +25,8 @@ from hub.refs import AdapterName
 from hub.registry.values import StoredFile
 
 from . import hf_signing
-from .hf_names import repo_name, tree_at
-from .identity import bearer_token, current_actor, registry, settings
+from .hf_names import has_object_store, repo_name, tree_at
+from .identity import bearer_token, current_actor, registry
 from .xet_xorb import MAX_CHUNK_BYTES
 
 MIN_FILE_BYTES = 16 * 1024 * 1024
@@ -43,7 +43,7 @@ _BLOCK_CHUNKS = 8
 
 def is_offered(size: int) -> bool:
     """Whether clients are told that they may read a file of this size through Xet."""
-    return size >= MIN_FILE_BYTES and not settings().store.startswith("s3:")
+    return size >= MIN_FILE_BYTES and not has_object_store()
 
 
 def headers_of(repo: AdapterName, commit: str, sha256: str, size: int) -> dict[str, str]:
