@@ -1,10 +1,11 @@
 """Take the pictures of docs/images from a real registry, by a real browser.
 
-    python -m tests.catalog.screenshots docs/images                  a registry made for the pictures
-    python -m tests.catalog.screenshots docs/images --endpoint URL   one that runs already, with task/qa in it
+    python -m tests.catalog.screenshots catalog                     of a registry made for the picture
+    python -m tests.catalog.screenshots --data DIR adapter version  of one that is there already, with task/qa in it:
+                                                                    `lorahub demo --keep KEPT` leaves KEPT/registry
 
 The first form fills a fresh registry with adapters of the shapes of a 135M llama.  Their weights come from a seed:
-nothing was trained for the pictures.  Needs Chromium and playwright.
+nothing was trained for the picture.  Needs Chromium and playwright.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,12 +60,12 @@ SHAPES = {
     "down_proj": ("mlp", 1536, 576),
 }
 ATTENTION = LLAMA[:4]
-PICTURES = (
-    ("catalog", "/", 1280, 860),
-    ("adapter", "/task/qa", 1280, 1000),
-    ("version", "/task/qa/versions/2", 1280, 1180),
-    ("compare", "/task/qa/compare", 1280, 900),
-)
+PICTURES = {
+    "catalog": ("/", 1280, 860),
+    "adapter": ("/task/qa", 1280, 1000),
+    "version": ("/task/qa/versions/2", 1280, 1180),
+    "compare": ("/task/qa/compare", 1280, 900),
+}
 
 
 def write_sample(
@@ -189,44 +191,46 @@ def _plan() -> list[tuple[str, float, dict[str, Any]]]:
     ]
 
 
-def shoot(browser: Browser, url: str, target: Path) -> None:
-    """Write each picture in light and dark."""
-    for scheme in ("light", "dark"):
-        for name, address, width, height in PICTURES:
-            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-            page.goto(url + address)
-            page.evaluate("document.fonts.ready")
-            page.screenshot(path=target / (f"{name}.png" if scheme == "light" else f"{name}-dark.png"))
-            page.close()
+def shoot(browser: Browser, url: str, names: Sequence[str], target: Path) -> None:
+    """Write each named picture in light and dark."""
+    for name, (address, width, height) in PICTURES.items():
+        for scheme, suffix in (("light", ""), ("dark", "-dark")):
+            if name in names:
+                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+                page.goto(url + address)
+                page.evaluate("document.fonts.ready")
+                page.screenshot(path=target / f"{name}{suffix}.png")
+                page.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--endpoint", help="a running registry instead of one made for the pictures")
+    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="which pictures; all by default")
+    parser.add_argument("--data", type=Path, help="a registry's data folder, instead of one made for the pictures")
+    parser.add_argument("--target", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
-    arguments.target.mkdir(parents=True, exist_ok=True)
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         parser.error("no Chromium on this machine: apt-get install chromium")
-    with sync_playwright() as playwright:
+    arguments.target.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright, registry_to_show(arguments.data) as url:
         browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
-        if arguments.endpoint:
-            shoot(browser, arguments.endpoint.rstrip("/"), arguments.target)
-        else:
-            _shoot_sample(browser, arguments.target)
+        shoot(browser, url, arguments.names or list(PICTURES), arguments.target)
         browser.close()
 
 
-def _shoot_sample(browser: Browser, target: Path) -> None:
+@contextmanager
+def registry_to_show(data: Path | None) -> Iterator[str]:
+    """Serve the registry in `data`, or one that is made now; yield its address."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        settings = ServerSettings.from_env({}, data=folder / "data")
-        registry, clock = Registry.open(settings), Clock(60)
-        registry = Registry(dataclasses.replace(registry.context, now=clock))
-        fill(registry, clock, folder / "adapters")
+        settings = ServerSettings.from_env({}, data=data or Path(scratch) / "data")
+        registry = Registry.open(settings)
+        if data is None:
+            clock = Clock(60)
+            registry = Registry(dataclasses.replace(registry.context, now=clock))
+            fill(registry, clock, Path(scratch) / "adapters")
         with listening(registry, settings, public_url=DEFAULT_ENDPOINT) as url:
-            shoot(browser, url, target)
+            yield url
         registry.close()
 
 

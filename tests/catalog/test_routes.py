@@ -234,3 +234,21 @@ def test_command_line_snippet_runs(site: Site, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (Path(done.stdout.strip()) / "adapter_model.safetensors").is_file()
+
+
+def test_empty_registry_says_how_to_begin(app: Flask) -> None:
+    text = app.test_client().get("/", headers={"Accept": "text/html"}).text
+    assert "No adapters yet" in text
+    assert "lorahub push ./my-adapter task/qa" in text
+
+
+def test_adapter_without_a_version_has_a_page_for_its_makers(site: Site) -> None:
+    name = AdapterName.parse("team/draft")
+    site.registry.create_adapter(site.registry.authenticate(site.seeded.token), name)
+    with httpx2.Client(base_url=site.url, headers={"Accept": "text/html"}, trust_env=False) as client:
+        assert "No version yet" in client.get("/team/draft").text
+        assert client.get("/team/draft/versions").status_code == 200
+        assert client.get("/team/draft/compare").status_code == 404
+        assert client.get("/feeds/team/draft.atom").status_code == 200
+        assert "no version" in client.get("/badges/team/draft.svg").text
+        assert client.get("/team/draft/tree/main").headers["location"] == "/team/draft"
