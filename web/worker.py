@@ -3,9 +3,11 @@
 The stock worker gives a connection a thread as soon as its first byte is there.  A client that then sends one byte of
 its header a second holds that thread for as long as it likes, and a handful of them stop the server.  Here:
 
-    accept -> wait in the event loop, without a thread, until the whole head has arrived (15 s at most: then 408)
+    accept -> wait in the event loop, without a thread, until the head has arrived, and a small body with it
+              (15 s at most: then 408)
            -> a thread parses it and runs the application
-           -> a body that stops arriving, or a reader that stops reading, ends after 60 s
+           -> a large body that stops arriving, or a reader that stops reading, ends after 60 s; large bodies and files
+              never take more than three quarters of the threads: the next one is told to come back (503)
 
 Out of descriptors, `accept` fails with EMFILE, and the stock worker dies of it.  This one keeps a descriptor in
 reserve, with which it accepts the connection, answers 503, and closes it.
@@ -16,7 +18,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
+import threading
 import time
 from functools import partial
 from selectors import EVENT_READ
@@ -26,7 +30,7 @@ from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 HEAD_SECONDS = 15.0
-"""How long a request's head may take to arrive."""
+"""How long a request's head, and a small body, may take to arrive."""
 
 STALL_SECONDS = 60.0
 """How long a body may stop arriving, or a client stop reading, before the connection is closed."""
@@ -37,6 +41,9 @@ LINGER_SECONDS = 0.002
 MAX_PEEK_BYTES = 64 * 1024
 """Past this size the parser decides: it refuses heads that are larger than its own limits."""
 
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+_FILE = re.compile(r"/(files|resolve)/")
 _OUT_OF_HANDLES = {errno.EMFILE, errno.ENFILE}
 _BUSY = b'{"error":{"code":"unavailable","message":"The server is out of connections. Try again.","details":{}}}'
 
@@ -46,6 +53,11 @@ def _refusal(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join([*head, *headers, "", ""]).encode() + body
 
 
+OUT_OF_THREADS = _refusal(
+    "503 Service Unavailable",
+    b'{"error":{"code":"unavailable","message":"Too many transfers at once. Try again in a moment.","details":{}}}',
+    "Retry-After: 1",
+)
 OUT_OF_HANDLES = _refusal("503 Service Unavailable", _BUSY, "Retry-After: 1")
 HEAD_TIMEOUT = _refusal(
     "408 Request Timeout",
@@ -67,6 +79,8 @@ class PatientWorker(ThreadWorker):
     """A ThreadWorker whose threads only ever see requests whose head is complete."""
 
     def init_process(self) -> None:
+        threads = self.cfg.threads
+        self._bulk = threading.BoundedSemaphore(max(1, threads - max(1, threads // 4)))
         self._reserve = os.open(os.devnull, os.O_RDONLY)
         self._next_sweep = 0.0
         super().init_process()
@@ -102,7 +116,15 @@ class PatientWorker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         conn.sock.settimeout(STALL_SECONDS)
-        return super().handle_request(req, conn)
+        if not _is_bulk(req):
+            return super().handle_request(req, conn)
+        if not self._bulk.acquire(blocking=False):
+            self._say(conn.sock, OUT_OF_THREADS)
+            return False
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            self._bulk.release()
 
     def handle(self, conn: TConn) -> Any:
         """Serve a request, and the next ones of that client for as long as they come at once.
@@ -120,7 +142,7 @@ class PatientWorker(ThreadWorker):
             return False  # a pipelined request: the event loop's business
         conn.sock.settimeout(LINGER_SECONDS)
         try:
-            return b"\r\n\r\n" in conn.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK)
+            return _is_whole(conn.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK))
         except OSError:  # nothing came, or the client is gone: the event loop finds out which
             return False
 
@@ -135,9 +157,12 @@ class PatientWorker(ThreadWorker):
             self.log.warning("refused a malformed request: %s", type(exc).__name__)
         message = "The request is not HTTP as this server takes it." if status[0] != "5" else "The server failed."
         body = b'{"error":{"code":"http","message":"%s","details":{}}}' % message.encode()
+        self._say(client, _refusal(status, body))
+
+    def _say(self, client: socket.socket, words: bytes) -> None:
         with contextlib.suppress(OSError):  # the client is gone
             client.settimeout(1.0)
-            client.sendall(_refusal(status, body))
+            client.sendall(words)
 
     def _has_whole_head(self, conn: TConn) -> bool:
         """Whether a thread would find a whole head on `conn`, or the end of it.  Reads nothing."""
@@ -155,7 +180,7 @@ class PatientWorker(ThreadWorker):
         conn.peeked = len(seen)
         # Woken without a new byte: the client has closed its side, and the head will never be complete.
         ended = not seen or len(seen) == before
-        return ended or b"\r\n\r\n" in seen or len(seen) >= MAX_PEEK_BYTES
+        return ended or len(seen) >= MAX_PEEK_BYTES or _is_whole(seen)
 
     def _park(self, conn: TConn) -> None:
         """Wait in the event loop until more of the head is there than now."""
@@ -211,6 +236,26 @@ class PatientWorker(ThreadWorker):
             except OSError:
                 self.notify()
                 time.sleep(0.05)
+
+
+def _is_whole(seen: bytes) -> bool:
+    """Whether these first bytes of a request are its head and, if it is small, its body."""
+    head, end, body = seen.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    length = _LENGTH.search(head + b"\r\n")
+    if length is None or _EXPECTS.search(head):
+        return True
+    size = int(length[1])
+    return len(body) >= size or len(head) + len(end) + size > MAX_PEEK_BYTES
+
+
+def _is_bulk(req: Any) -> bool:
+    """Whether a request moves many bytes, in or out."""
+    fields = dict(req.headers)
+    length = fields.get("CONTENT-LENGTH", "0")
+    is_large = not length.isdigit() or int(length) > MAX_PEEK_BYTES or "TRANSFER-ENCODING" in fields
+    return is_large or (req.method == "GET" and _FILE.search(req.uri) is not None)
 
 
 def _wake_after(sock: socket.socket, count: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer
 from tests.web.api import Api
 
@@ -125,12 +128,46 @@ def test_a_body_shorter_than_its_length_is_no_request(server: RunningServer) -> 
     assert status_of(answer) in {0, 400}
 
 
-def test_slow_senders_do_not_keep_readers_out(server: RunningServer, admin: Api) -> None:
-    """Uploads that drip hold threads, but never all of them."""
+@pytest.mark.parametrize("size", [5_000, 5_000_000])
+def test_senders_that_drip_do_not_keep_readers_out(server: RunningServer, size: int) -> None:
+    """A small body is waited for without a thread; large ones hold threads, but never all of them."""
     head = f"POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
-    head += "Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
-    with open_sockets(server.url, 3) as slow:
+    head += f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n{{"
+    with open_sockets(server.url, 24) as slow:
         for one in slow:
             one.sendall(head.encode())
+        time.sleep(0.3)
         for _ in range(10):
             assert ask(server.url, PING) == 200
+
+
+def test_readers_that_drip_do_not_keep_others_out(server: RunningServer, admin: Api, tmp_path: Path) -> None:
+    targets = ("q_proj", "v_proj", "k_proj", "o_proj")
+    admin.push(write_adapter(tmp_path / "a", rank=64, layers=8, hidden=1024, targets=targets), "task/big")
+    path = "/api/v1/adapters/task/big/versions/v1/files/adapter_model.safetensors"
+    with open_sockets(server.url, 24) as slow:
+        for one in slow:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        first = [status_of(one.recv(100)) for one in slow]
+        assert set(first) == {200, 503}
+        for _ in range(10):
+            assert ask(server.url, PING) == 200
+
+
+def test_a_stranger_is_sent_away_before_its_body_is_read(server: RunningServer) -> None:
+    head = (
+        b"POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+    )
+    assert ask(server.url, head + b"{") == 401
+
+
+def test_a_client_that_asks_before_it_sends_is_answered(server: RunningServer) -> None:
+    head = f"POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+    body = b'{"name": "asked", "scopes": ["read"]}'
+    head += f"Expect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with connect(server.url) as one:
+        one.sendall(head.encode())
+        assert status_of(one.recv(1000)) == 100
+        one.sendall(body)
+        assert status_of(one.recv(65536)) == 201

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from flask_smorest import Api
 
 from hub import __version__
+from hub.errors import Unauthenticated
 
 from ..errors import register_error_handlers
+from ..identity import current_actor
 from ..raw_path import FilePathConverter, SelectorConverter
 from . import schemas
 from .accounts import accounts
@@ -23,6 +25,16 @@ from .versions import versions
 
 BLUEPRINTS: tuple[Blueprint, ...] = (adapters, versions, aliases, uploads, bases, accounts, namespaces)
 _API = "lorahub.api"
+
+
+def require_token_to_change() -> None:
+    """Send strangers away before their body is read: nothing is ever changed without a token."""
+    if request.method not in {"GET", "HEAD", "OPTIONS"} and current_actor().is_anonymous:
+        raise Unauthenticated("This takes a token. Log in: lorahub login")
+
+
+for _blueprint in BLUEPRINTS:
+    _blueprint.before_request(require_token_to_change)
 
 
 class HubApi(Api):
