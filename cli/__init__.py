@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "yank": ("yank", "Mark a version as one that nobody should choose."),
     "unyank": ("yank", "Take a yank back."),
     "deprecate": ("yank", "Advise against a version, and name its successor."),
+    "metric": ("metric", "Attach the result of an evaluation to a version."),
     "rm": ("remove", "Delete a young version, or an adapter whose versions are all young."),
     "verify": ("verify", "Hash a cached version again."),
     "cache": ("cache", "List, verify and empty the local cache."),

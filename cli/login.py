@@ -8,7 +8,7 @@ import sys
 import click
 
 from .options import registry_option
-from .output import Output, note, printing_json
+from .output import Output, note, printing_json, warn
 
 
 @click.command()
@@ -22,13 +22,15 @@ def login(endpoint: str | None, out: Output) -> None:
     \b
         lorahub login https://lorahub.example < token.txt
     """
-    from hub.accounts import log_in
+    from hub.accounts import is_loopback, log_in
     from hub.settings import ClientSettings, config_path
 
     settings = ClientSettings.from_env(os.environ)
     if endpoint:
         settings = settings.with_endpoint(endpoint)
     path = config_path(os.environ)
+    if settings.endpoint.startswith("http://") and not is_loopback(settings.endpoint):
+        warn(f"{settings.endpoint} is not encrypted: everyone on the way can read the token. Use https:// if you can.")
     identity = log_in(settings, _read_token(settings.endpoint), path)
     if out.as_json:
         out.json(dict(identity.raw) | {"endpoint": settings.endpoint})

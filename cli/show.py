@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hub.records import AdapterInfo, VersionInfo
+from hub.records import AdapterInfo, Deprecation, VersionInfo
 from hub.refs import AdapterRef
 
 from .options import registry_option
@@ -48,6 +48,7 @@ def _show_adapter(adapter: AdapterInfo, versions: tuple[VersionInfo, ...], out: 
             "license": adapter.license,
             "tags": adapter.tags,
             "private": "yes" if adapter.private else None,
+            "state": _advice(adapter.deprecated),
             "downloads": adapter.downloads,
             "aliases": [f"@{item.alias} -> {item.version}" for item in adapter.aliases],
             "latest": adapter.latest,
@@ -75,7 +76,23 @@ def _row(version: VersionInfo) -> tuple[object, ...]:
 def _state(version: VersionInfo) -> str:
     if version.yanked:
         return f"yanked: {version.yanked.reason}"
-    return f"deprecated: {version.deprecated.reason}" if version.deprecated else ""
+    return _advice(version.deprecated)
+
+
+def _advice(deprecated: Deprecation | None) -> str:
+    if deprecated is None:
+        return ""
+    return f"deprecated: {deprecated.reason}" + (f" (use {deprecated.successor})" if deprecated.successor else "")
+
+
+def _metrics(version: VersionInfo) -> list[str]:
+    """`accuracy 0.93 (held-out)`, one per metric that publishers have attached."""
+    metrics = version.raw.get("metrics") or []
+    return [
+        f"{metric.get('name')} {metric.get('value')}" + (f" ({metric['dataset']})" if metric.get("dataset") else "")
+        for metric in metrics
+        if isinstance(metric, dict)
+    ]
 
 
 def _show_version(version: VersionInfo, out: Output) -> None:
@@ -102,6 +119,9 @@ def _show_version(version: VersionInfo, out: Output) -> None:
             "targets": version.target_modules,
             "dtype": version.dtype,
             "parameters": f"{version.parameters:,}" if version.parameters else None,
+            "trained from": version.raw.get("trained_from"),
+            "merged from": version.raw.get("merged_from"),
+            "metrics": _metrics(version),
             "aliases": [f"@{alias}" for alias in version.aliases],
             "downloads": version.downloads,
         }

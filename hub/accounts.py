@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hub.client import Client
 from hub.errors import InvalidRequest
@@ -28,3 +29,9 @@ def log_out(endpoint: str, config_file: Path) -> bool:
         return False
     config.with_token(endpoint, None).write(config_file)
     return True
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address is this machine's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -184,6 +184,13 @@ class Client:
         body = {"reason": reason, "successor": str(successor) if successor else None}
         self.connection.call("PUT", f"{_version_path(name.at(version))}/deprecation", json=body, again=True)
 
+    def set_metric(
+        self, name: AdapterName, version: int, metric: str, value: float, dataset: str | None = None
+    ) -> None:
+        """Attach an evaluation's result to a version; the same metric and dataset again replaces it."""
+        body = {"name": metric, "value": value} | ({"dataset": dataset} if dataset else {})
+        self.connection.call("PUT", f"{_version_path(name.at(version))}/metrics", json=body, again=True)
+
     def delete_version(self, name: AdapterName, version: int) -> None:
         self.connection.call("DELETE", _version_path(name.at(version)), again=False)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+
+_log = logging.getLogger(__name__)
 
 
 class HubWarning(UserWarning):
@@ -10,7 +13,7 @@ class HubWarning(UserWarning):
 
 
 class Observer:
-    """Hears how far an operation is.  This one keeps still, and turns warnings into Python's.
+    """Hears how far an operation is.  This one logs notes, and turns warnings into Python's.
 
     Methods may be called from several threads at once.  One stage is open at a time.
     """
@@ -26,6 +29,7 @@ class Observer:
 
     def note(self, text: str) -> None:
         """Something worth a line that needs no action."""
+        _log.info("%s", text)
 
     def warn(self, text: str) -> None:
         """Something that the user should act on or know of."""

@@ -130,6 +130,7 @@ class AdapterInfo:
     updated_at: str
     rank: int | None
     method: str | None
+    deprecated: Deprecation | None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -151,6 +152,7 @@ class AdapterInfo:
             updated_at=body.text("updated_at", ""),
             rank=body.optional("rank", int),
             method=body.optional("method", str),
+            deprecated=_parse_deprecation(body.optional("deprecated", dict)),
             raw=body.payload,
         )
 

@@ -103,13 +103,25 @@ def test_show_names_versions_aliases_and_states(machine, tmp_path):
     text = machine.ok("show", "cmd/shown")
     rows = [line.split("\t") for line in text.splitlines() if line.startswith("v")]
     assert [row[0] for row in rows] == ["v2", "v1"]
-    assert rows[1][6:8] == ["@stable", "deprecated: old"]
+    assert rows[1][6:8] == ["@stable", "deprecated: old (use cmd/shown@v2)"]
     assert machine.ok("show", "cmd/shown", "-q") == "cmd/shown@v2\ncmd/shown@v1\n"
     warned = machine.run("pull", "cmd/shown@stable")
     assert "deprecated: old. Use cmd/shown@v2" in warned.err
     both = json.loads(machine.ok("show", "cmd/shown", "--json"))
     assert both["adapter"]["latest"] == "v2"
     assert len(both["versions"]) == 2
+
+
+def test_show_tells_where_a_version_comes_from_and_how_good_it_is(machine, tmp_path):
+    first = push_new(machine, tmp_path, "cmd/lineage", seed=64)
+    second = write_adapter(tmp_path / "second", seed=65)
+    ref = machine.ok("push", str(second), "cmd/lineage", "--trained-from", first).strip()
+    machine.ok("metric", ref, "accuracy", "0.9")
+    machine.ok("metric", ref, "accuracy", "0.93", "--dataset", "held-out")
+    text = machine.ok("show", ref)
+    assert f"trained from\t{first}" in text
+    assert "accuracy 0.93 (held-out)" in text
+    assert machine.run("metric", "cmd/lineage@latest", "accuracy", "1").code == 2
 
 
 def test_aliases_move_only_from_where_they_are_expected(machine, tmp_path):

@@ -260,6 +260,15 @@ def test_login_stores_the_token_where_only_its_owner_can_read_it(machine, server
     assert machine.run("whoami").code == 4
 
 
+def test_a_token_for_an_unencrypted_address_elsewhere_is_warned_about(lonely, monkeypatch):
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("lhub_x\n"))
+    result = lonely.run("login", "http://registry.invalid")
+    assert result.code == 8
+    assert "warning: http://registry.invalid is not encrypted" in result.err
+
+
 def test_the_command_line_takes_no_token(machine):
     for arguments in (["login", "--token", "lhub_x"], ["push", ".", "a/b", "--token", "lhub_x"]):
         assert machine.run(*arguments).code == 2
