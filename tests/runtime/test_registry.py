@@ -1,0 +1,189 @@
+"""From a real registry: versions, aliases, the cache, and whether the base is the one that was trained on."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hub
+from hub.errors import AdapterNotFound, Conflict, HubError, Incompatible, VersionNotFound
+from hub.runtime import adapter_weights
+from tests.runtime import support
+from tests.runtime.support import load_model, logits, relative_error, write_adapter
+from tests.support.server import running_server
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with running_server(tmp_path_factory.mktemp("registry")) as server:
+        yield {"LORAHUB_ENDPOINT": server.url, "LORAHUB_TOKEN": server.token}
+
+
+@pytest.fixture(scope="module")
+def base(bases) -> Path:
+    return bases("llama")
+
+
+@pytest.fixture(scope="module")
+def folders(base, tmp_path_factory) -> list[Path]:
+    root = tmp_path_factory.mktemp("pushed")
+    return [write_adapter(base, root / f"v{i}", seed=i, r=i + 2, target_modules=["q_proj", "v_proj"]) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def pushed(registry, base, folders) -> list[str]:
+    """task/qa with three versions, trained on `base`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in registry.items():
+            patch.setenv(name, value)
+        return [str(hub.push(folder, "task/qa", base=base).ref) for folder in folders]
+
+
+@pytest.fixture(autouse=True)
+def _configured(registry, pushed, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORAHUB_CACHE", str(tmp_path / "cache"))
+    for name, value in registry.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_version_runs_as_its_folder_does(base, folders, pushed):
+    assert pushed == ["task/qa@v1", "task/qa@v2", "task/qa@v3"]
+    model = load_model(base, "task/qa@v2")
+    assert model.active == "task/qa@v2"
+    assert relative_error(logits(model), support.peft_logits(base, folders[1])) <= 1e-5
+
+
+def test_a_name_without_a_version_means_what_it_meant_when_it_was_added(base, registry):
+    model = load_model(base, "task/qa")
+    assert model.adapters == ("task/qa@v3",)
+    model.use(None)
+    model.use("task/qa")
+    assert model.active == "task/qa@v3"
+    model.use("task/qa@v3")
+    model.use(None)
+    model.remove("task/qa")
+    assert model.adapters == ()
+
+
+def test_a_file_of_the_cache_is_mapped_and_a_folder_s_is_not(base, folders, monkeypatch):
+    mapped: list[int] = []
+    real = mmap.mmap
+    monkeypatch.setattr(adapter_weights.mmap, "mmap", lambda *a, **k: mapped.append(1) or real(*a, **k))
+    load_model(base, "task/qa@v1")
+    assert mapped == [1]
+    load_model(base, folders[0])
+    assert mapped == [1]
+
+
+def test_a_mapped_adapter_outlives_its_file(base, tmp_path):
+    model = load_model(base, "task/qa@v1")
+    before = logits(model)
+    shutil.rmtree(tmp_path / "cache")
+    assert torch.equal(logits(model), before)
+
+
+def test_rows_of_a_batch_are_fetched_when_they_are_named(base, folders):
+    model = load_model(base)
+    both = logits(model, support.TOKENS, adapters=["task/qa@v1", "task/qa@v3"])
+    for row, folder in ((0, folders[0]), (1, folders[2])):
+        expected = support.peft_logits(base, folder, tokens=support.TOKENS[row : row + 1])
+        assert relative_error(both[row : row + 1], expected) <= 1e-5
+
+
+def test_a_version_that_left_its_slot_comes_back_without_the_registry(base, monkeypatch):
+    model = load_model(base, "task/qa@v1", slots=1)
+    first = logits(model)
+    model.use(None)
+    model.add("task/qa@v2")
+    assert model.adapters == ("task/qa@v2",)
+    monkeypatch.setenv("LORAHUB_ENDPOINT", "http://127.0.0.1:9")
+    model.use("task/qa@v1")
+    assert torch.equal(logits(model), first)
+
+
+def test_a_cache_that_was_emptied_meanwhile_is_said(base, tmp_path):
+    model = load_model(base, "task/qa@v1", slots=1)
+    model.use(None)
+    model.add("task/qa@v2")
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(Conflict, match=r"task/qa@v1 have changed or gone"):
+        model.use("task/qa@v1")
+    model.remove("task/qa@v1")
+    model.add("task/qa@v1")
+    model.use("task/qa@v1")
+
+
+def test_what_the_registry_doesn_t_have_is_its_error(base):
+    with pytest.raises(VersionNotFound, match="v9"):
+        load_model(base, "task/qa@v9")
+    with pytest.raises(AdapterNotFound):
+        load_model(base, "task/nothing")
+
+
+def changed_base(base: Path, folder: Path) -> Path:
+    """Copy a base and train it a little, so to speak: same shapes, other weights."""
+    copy = Path(shutil.copytree(base, folder))
+    state = load_file(copy / "model.safetensors")
+    torch.manual_seed(5)
+    save_file(
+        {name: value + 0.01 * torch.randn_like(value) for name, value in state.items()},
+        copy / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    return copy
+
+
+def test_other_weights_of_the_same_shapes_are_refused_before_anything_is_fetched(base, tmp_path, monkeypatch):
+    other = changed_base(base, tmp_path / "fine-tuned")
+    monkeypatch.setattr("hub.sync.fetch", None)
+    monkeypatch.setattr(import_module("hub.runtime.load"), "load_base", None)
+    with pytest.raises(Incompatible, match=r"other weights"):
+        load_model(other, "task/qa@v1")
+
+
+def test_strict_false_warns_and_runs(base, tmp_path):
+    other = changed_base(base, tmp_path / "fine-tuned")
+    with pytest.warns(UserWarning, match="other weights"):
+        model = load_model(other, "task/qa@v1", strict=False)
+    assert model.active == "task/qa@v1"
+
+
+@pytest.mark.parametrize("quantize", [None, "nf4"])
+def test_a_renamed_cast_or_4_bit_copy_of_the_base_is_recognised(quantize, base, tmp_path, recwarn):
+    renamed = tmp_path / "my-own-name"
+    support.open_base(base).to(torch.bfloat16).save_pretrained(renamed)
+    load_model(renamed, "task/qa@v1", quantize=quantize)
+    four_bit = tmp_path / "four-bit"
+    support.open_base(base, "nf4").save_pretrained(four_bit)
+    load_model(four_bit, "task/qa@v1")
+    assert not [warning for warning in recwarn if "other weights" in str(warning.message)]
+
+
+def test_a_base_in_memory_is_compared_too(base, tmp_path):
+    from hub.runtime import load
+
+    assert load(support.open_base(base, "nf4"), "task/qa@v1").active == "task/qa@v1"
+    model = load(support.open_base(changed_base(base, tmp_path / "other")))
+    with pytest.raises(Incompatible, match="other weights"):
+        model.add("task/qa@v1")
+    assert model.adapters == ()
+
+
+def test_another_architecture_is_refused_in_a_few_lines(bases):
+    with pytest.raises(Incompatible) as refused:
+        load_model(bases("gpt2"), "task/qa@v1")
+    assert len(str(refused.value).splitlines()) < 15
+
+
+def test_no_server_is_a_network_error(base, monkeypatch):
+    monkeypatch.setenv("LORAHUB_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError) as failed:
+        load_model(base, "task/qa@v1")
+    assert failed.value.exit_code == 8
