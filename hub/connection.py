@@ -143,7 +143,8 @@ class Connection:
                 body = _read_bounded(response, MAX_JSON_BYTES)
             finally:
                 response.close()
-        return httpx2.Response(response.status_code, headers=response.headers, content=body)
+        kept = {name: value for name, value in response.headers.items() if name != "content-encoding"}
+        return httpx2.Response(response.status_code, headers=kept, content=body)
 
     def _url(self, path: str) -> httpx2.URL:
         return httpx2.URL(self.settings.endpoint + path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,12 @@ def test_every_listed_command_can_be_loaded_and_explains_itself(name):
 def test_the_verbs_of_the_specification_are_there():
     wanted = "serve login logout whoami push pull list search show check summary diff doctor alias yank verify cache rm"
     assert set(wanted.split()) <= set(LazyGroup("x").list_commands(None))
+
+
+def test_the_guide_names_every_command():
+    guide = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `lorahub ([a-z-]+)", guide, re.MULTILINE))
+    assert named == set(lorahub.list_commands(None))
 
 
 def test_every_exit_code_is_documented():

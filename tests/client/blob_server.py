@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import threading
@@ -18,6 +19,7 @@ class BlobServer:
     blobs: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
+    gzipped: bool = False
     busy: int = 0
     retry_after: str = "0"
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -67,6 +69,9 @@ def blob_server(**fields: object) -> Iterator[BlobServer]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("ETag", etag)
+            if state.gzipped:
+                data = gzip.compress(data)
+                self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             for at in range(start, len(data), 65536):

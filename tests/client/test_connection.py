@@ -33,6 +33,11 @@ def test_an_answer_that_is_not_a_registrys_says_what_to_check(tmp_path):
         connection.get_json("/x")
 
 
+def test_an_answer_that_some_proxy_compressed_is_read(tmp_path):
+    with blob_server(blobs={"/x": b'{"a": 1}'}, gzipped=True) as server, connect(server.url, tmp_path) as connection:
+        assert connection.get_json("/x") == {"a": 1}
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"adapter": 3}', b'{"adapter": "task/qa", "version": "v1"}'])
 def test_an_answer_of_another_shape_is_a_network_error(tmp_path, body):
     path = "/api/v1/adapters/task/qa/versions/latest"
