@@ -294,6 +294,8 @@ _INV_FREQ = (".rotary_emb.inv_freq",)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": Architecture(_llama_body(_llama), dropped=_INV_FREQ),
+    "granite": Architecture(_llama_body(_llama), tied=True),
+    "smollm3": Architecture(_llama_body(_llama), tied=True),
     "mistral": Architecture(_llama_body(_mistral), dropped=_INV_FREQ),
     "qwen2": Architecture(_llama_body(_qwen2), dropped=_INV_FREQ),
     "qwen3": Architecture(_llama_body(_with_qk_norms), dropped=_INV_FREQ),

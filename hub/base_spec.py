@@ -39,6 +39,7 @@ __all__ = [
     "take_sketch",
 ]
 
+_FILES = "files:"
 _SAMPLE = 512
 _SAMPLES = 4
 _EMBEDDING_NAMES = frozenset(
@@ -75,6 +76,7 @@ class BaseSpec:
 
     quantization: None, `nf4`, `fp4`, `int8`, or what config.json calls another method.
     weights, sketch: None unless the weights could be read.
+    names_from_files: the names are those of the files, and the loaded model, of an unknown architecture, may rename.
     """
 
     architecture: str | None
@@ -87,6 +89,7 @@ class BaseSpec:
     revision: str | None = None
     weights: str | None = None
     sketch: str | None = field(default=None, repr=False)
+    names_from_files: bool = False
 
     @classmethod
     def from_folder(cls, path: Path | str, *, fingerprint: bool = True) -> BaseSpec:
@@ -113,6 +116,7 @@ class BaseSpec:
         checkpoint = open_checkpoint(files)
         tensors = {name: TensorShape(stored.shape, stored.dtype) for name, stored in checkpoint.tensors.items()}
         spec = cls._build(checkpoint.config, tensors, checkpoint.plan)
+        spec = replace(spec, names_from_files=checkpoint.plan is None)
         return spec.with_weights(checkpoint.read) if fingerprint else spec
 
     @classmethod
@@ -153,8 +157,12 @@ class BaseSpec:
 
     @property
     def shapes(self) -> str:
-        """sha256 of all names and shapes, 64 hex digits: the same for every copy of a model."""
-        return _shape_mark((name, tensor.shape) for name, tensor in self.tensors.items())
+        """sha256 of all names and shapes, 64 hex digits: the same for every copy of a model.
+
+        With `files:` in front where the names are those of the files: another's may be those of the loaded model.
+        """
+        mark = _shape_mark((name, tensor.shape) for name, tensor in self.tensors.items())
+        return _FILES + mark if self.names_from_files else mark
 
     @property
     def parameters(self) -> int:
@@ -177,8 +185,9 @@ def compare_identity(recorded: BaseIdentity, base: BaseIdentity | BaseSpec) -> B
     ours = base.identity() if isinstance(base, BaseSpec) else base
     if recorded.shapes is None or ours.shapes is None:
         return BaseMatch.UNKNOWN
-    if recorded.shapes != ours.shapes:
-        return BaseMatch.OTHER_MODEL
+    if recorded.shapes.removeprefix(_FILES) != ours.shapes.removeprefix(_FILES):
+        same_naming = recorded.shapes.startswith(_FILES) == ours.shapes.startswith(_FILES)
+        return BaseMatch.OTHER_MODEL if same_naming else BaseMatch.UNKNOWN
     if recorded.weights is not None and ours.weights is not None:
         if recorded.weights == ours.weights:
             return BaseMatch.SAME_WEIGHTS

@@ -154,27 +154,31 @@ def _check_modules(content: AdapterContent, base: BaseSpec) -> Iterator[Finding]
     missing = [misfit for misfit in misfits if misfit.code == "modules"]
     modules = {part.module for part in content.parts}
     updated = {part.module for part in content.parts if part.kind in {"lora_A", "embedding_A"}}
+    # Of an unknown architecture, the loaded model may call its modules otherwise than the files do.
+    level: Level = "warning" if base.names_from_files else "error"
     if missing and {misfit.module for misfit in missing} >= (updated or modules):
-        yield _other_architecture(missing, base)
+        yield _other_architecture(missing, base, level)
         return
     yield Finding("ok", "architecture", f"The base is a {_architecture(base)} with the adapter's modules")
     for code, describe, step in _MISFIT_TEXTS:
         which = tuple(_misfit_text(misfit) for misfit in misfits if misfit.code == code)
         if which:
-            yield Finding("error", code, describe(len(which), len(modules)), which, step)
+            yield Finding(
+                level if code == "modules" else "error", code, describe(len(which), len(modules)), which, step
+            )
     if not missing:
         yield Finding("ok", "modules", f"All {len(modules):,} modules of the adapter are in the base")
     untrained = tuple(find_untrained(content, base))
     if untrained:
         what = f"The config names {len(untrained):,} modules of this base that the adapter has no weights for"
-        yield Finding("error", "untrained", what, untrained, "It was trained on another base; name that one.")
+        yield Finding(level, "untrained", what, untrained, "It was trained on another base; name that one.")
 
 
-def _other_architecture(missing: list[Misfit], base: BaseSpec) -> Finding:
+def _other_architecture(missing: list[Misfit], base: BaseSpec, level: Level) -> Finding:
     which = tuple(misfit.module for misfit in missing)
     has = ", ".join(list(base.modules)[:2])
     step = f"The base has e.g. {has}. Name the base that the adapter was trained on."
-    return Finding("error", "architecture", f"No module of the adapter is in this {_architecture(base)}", which, step)
+    return Finding(level, "architecture", f"No module of the adapter is in this {_architecture(base)}", which, step)
 
 
 def _architecture(base: BaseSpec) -> str:

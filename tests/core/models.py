@@ -30,6 +30,8 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "llama-biased": _LLAMA_LIKE | {"attention_bias": True, "mlp_bias": True, "head_dim": 24},
     "llama-tied": _LLAMA_LIKE | {"tie_word_embeddings": True, "num_key_value_heads": 4},
     "llama-wide": _LLAMA_LIKE | {"intermediate_size": 96},
+    "granite": _LLAMA_LIKE,
+    "smollm3": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE,
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE | {"head_dim": 32},

@@ -305,6 +305,22 @@ def test_the_sketch_is_32_blocks_of_64_weights_at_places_that_names_and_shapes_f
     assert base64.b64decode(spec.sketch) == b"\x01\x20" + b"".join(expected)
 
 
+def test_files_of_an_unknown_architecture_may_name_things_otherwise_than_the_model(tmp_path):
+    shapes = {"language_model.model.q_proj.weight": torch.zeros(64, 64)}
+    config = {"model_type": "novel", "architectures": ["NovelForConditionalGeneration"]}
+    save_file(shapes, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    on_disk = BaseSpec.from_folder(tmp_path)
+    loaded = BaseSpec.from_tensors(config, {"model.language_model.q_proj.weight": TensorShape((64, 64), "F32")})
+    other = BaseSpec.from_tensors(config, {"model.language_model.q_proj.weight": TensorShape((64, 96), "F32")})
+    assert compare_identity(on_disk.identity(), loaded) is BaseMatch.UNKNOWN
+    assert compare_identity(loaded.identity(), on_disk) is BaseMatch.UNKNOWN
+    assert compare_identity(loaded.identity(), other) is BaseMatch.OTHER_MODEL
+    assert compare_identity(on_disk.identity(), BaseSpec.from_folder(tmp_path)) is BaseMatch.SAME_WEIGHTS
+    same_names = BaseSpec.from_tensors(config, {"language_model.model.q_proj.weight": TensorShape((64, 64), "F32")})
+    assert same_names.shapes == on_disk.shapes.removeprefix("files:")
+
+
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [

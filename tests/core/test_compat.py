@@ -226,6 +226,17 @@ def test_an_adapter_that_was_never_trained_does_nothing(tmp_path):
     assert "All updates are zero" in found.what
 
 
+def test_missing_modules_are_a_warning_where_the_files_names_may_not_be_the_models(tmp_path):
+    train("lora", tmp_path)
+    spec = spec_of("llama")
+    modules = {f"text.{name}": module for name, module in spec.modules.items()}
+    tensors = {f"text.{name}": tensor for name, tensor in spec.tensors.items()}
+    renamed = replace(spec, modules=modules, tensors=tensors, names_from_files=True)
+    report = check(build_manifest(tmp_path), renamed)
+    assert report.ok
+    assert [finding.code for finding in report.warnings] == ["architecture"]
+
+
 def test_a_large_misfit_is_told_in_under_15_lines(tmp_path):
     folder = write_adapter(tmp_path / "big", layers=48, hidden=64, targets=("q_proj", "k_proj", "down_proj"))
     content = changed(folder, {"r": 7, "use_qalora": True, "future": 1})
