@@ -204,8 +204,9 @@ class QuotaExceeded(TooLarge):
 
 
 def error_classes(root: type[HubError] = HubError) -> Iterator[type[HubError]]:
-    """Yield `root` and every class below it."""
-    yield root
+    """Yield `root` and every class below it that is part of this tree; what others derive is theirs alone."""
+    if root.__module__ == __name__:
+        yield root
     for child in root.__subclasses__():
         yield from error_classes(child)
 
