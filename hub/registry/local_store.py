@@ -58,6 +58,13 @@ class LocalStore:
         except FileNotFoundError as error:
             raise _no_upload() from error
 
+    def can_resume(self, key: str, size: int) -> bool:
+        try:
+            with self._locked(key) as file:
+                return 0 < os.fstat(file).st_size < size
+        except (UploadNotFound, UploadOffsetMismatch):
+            return False
+
     def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
         return self._append(key, offset, stream, limit, BlobHash(limit))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.errors import AdapterNotFound, NamespaceNotFound, VersionNotFound
+from hub.errors import AdapterNotFound, Conflict, NamespaceNotFound, VersionNotFound
 from hub.refs import AdapterName
 from hub.registry import namespaces, permissions
 from hub.registry.access import Action, Actor
@@ -54,11 +54,12 @@ def find_namespace_to_publish(
     try:
         return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
     except NamespaceNotFound:
-        can_create = actor.admin and actor.has_scope("publish") and actor.reaches(name.namespace)
-        exists = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace)) is not None
-        if exists or not can_create:
+        if not (actor.admin and actor.has_scope("publish") and actor.reaches(name.namespace)):
             raise
+    try:
         return namespaces.add(context, session, name.namespace, "shared", actor.user_id), True
+    except Conflict:  # another first push made it in this moment
+        return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
 
 
 def user_name(session: Session, user_id: int | None) -> str | None:

@@ -263,7 +263,11 @@ class BlobGrantRow(Model):
 
 
 class UploadRow(Model):
-    """An upload that isn't finished.  Its offset is known to the store alone, so that the two can't disagree."""
+    """An upload.  Its offset is known to the store alone, so that the two can't disagree.
+
+    done: the blob is stored.  The row stays for its lifetime, so that whoever sends the last bytes a second time
+    (another push of the same user, or a client that did not hear the answer) is told so.
+    """
 
     __tablename__ = "uploads"
     __table_args__ = (Index("ix_uploads_wanted", "adapter", "sha256", "user_id"),)
@@ -275,6 +279,7 @@ class UploadRow(Model):
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     store_key: Mapped[str] = mapped_column(Text)
+    done: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 

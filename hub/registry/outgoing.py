@@ -77,19 +77,19 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 class _GuardedTransport(httpx2.HTTPTransport):
-    def __init__(self, trusted_hosts: Iterable[str]) -> None:
+    def __init__(self, trusted_hosts: Iterable[str], max_connections: int) -> None:
         super().__init__(verify=_ssl_context(), trust_env=False)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_ssl_context(),
-            max_connections=8,
+            max_connections=max_connections,
             network_backend=GuardedBackend(trusted_hosts),
         )
 
 
-def open_client(trusted_hosts: Iterable[str]) -> httpx2.Client:
+def open_client(trusted_hosts: Iterable[str], max_connections: int = 8) -> httpx2.Client:
     """Return a client that reaches public addresses only and follows no redirect by itself."""
     return httpx2.Client(
-        transport=_GuardedTransport(trusted_hosts),
+        transport=_GuardedTransport(trusted_hosts, max_connections),
         timeout=TIMEOUT_SECONDS,
         follow_redirects=False,
         trust_env=False,

@@ -59,7 +59,9 @@ def check_upload(session: Session, namespace: NamespaceRow, size: int) -> None:
     if namespace.quota_bytes is None:
         return
     coming = session.scalar(
-        select(func.coalesce(func.sum(UploadRow.size), 0)).where(UploadRow.namespace_id == namespace.id)
+        select(func.coalesce(func.sum(UploadRow.size), 0)).where(
+            UploadRow.namespace_id == namespace.id, UploadRow.done.is_(False)
+        )
     )
     _check(namespace, namespace.used_bytes + int(coming or 0), size)
 

@@ -76,6 +76,12 @@ class S3Store:
     def offset(self, key: str) -> int:
         return sum(size for _, _, size in self._list_parts(key))
 
+    def can_resume(self, key: str, size: int) -> bool:
+        try:
+            return 0 < self.offset(key) < size
+        except UploadNotFound:
+            return False
+
     def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
         raise InvalidRequest("This registry takes uploads in parts, at the addresses that it gave for them.")
 

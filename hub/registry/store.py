@@ -59,6 +59,13 @@ class BlobStore(Protocol):
         """Return how many bytes an upload has.  Raises UploadNotFound."""
         ...
 
+    def can_resume(self, key: str, size: int) -> bool:
+        """Whether some of the `size` bytes are there to go on from, and nobody is adding to them now.
+
+        One that has all its bytes is being finished by whoever sent the last of them.
+        """
+        ...
+
     def append(self, key: str, offset: int, stream: ByteStream, limit: int) -> int:
         """Add at most `limit` bytes at `offset` (the end) and return the new offset.
 

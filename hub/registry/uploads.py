@@ -123,11 +123,9 @@ def start(context: Context, actor: Actor, name: AdapterName, sha256: str, size: 
         raise TooLarge(f"A file may have {context.settings.max_upload_bytes:,} bytes here; this one has {size:,}.")
     with context.database.read() as session:
         found = _find_unfinished(session, context, actor, name, sha256, size)
-    if found is not None:
-        try:
-            return _describe(context, found, name)
-        except UploadNotFound:
-            _forget(context, found.id)
+    # One that has nothing yet, or that somebody is sending right now, may be another push of the same user.
+    if found is not None and context.store.can_resume(found.store_key, size):
+        return _describe(context, found, name)
     return _open_upload(context, actor, name, sha256, size)
 
 
@@ -141,6 +139,7 @@ def _find_unfinished(
             UploadRow.sha256 == sha256,
             UploadRow.size == size,
             UploadRow.user_id == actor.user_id,
+            UploadRow.done.is_(False),
             UploadRow.expires_at > context.now(),
         )
         .order_by(UploadRow.created_at.desc())
@@ -196,6 +195,8 @@ def get(context: Context, actor: Actor, upload_id: str) -> Upload:
 def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: ByteStream) -> Upload:
     row = _own(context, actor, upload_id)
     name = AdapterName.parse(row.adapter)
+    if row.done:
+        return _describe(context, row, name)
     if offset > row.size:
         raise UploadOffsetMismatch(
             f"The upload has {row.size:,} bytes in all.", offset=context.store.offset(row.store_key)
@@ -219,6 +220,8 @@ def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: 
 
 def complete(context: Context, actor: Actor, upload_id: str, parts: Sequence[tuple[int, str]]) -> Upload:
     row = _own(context, actor, upload_id)
+    if row.done:
+        return _describe(context, row, AdapterName.parse(row.adapter))
     if not context.store.takes_parts:
         raise InvalidRequest("This upload is appended to, not sent in parts.")
     context.store.join(row.store_key, parts)
@@ -228,12 +231,21 @@ def complete(context: Context, actor: Actor, upload_id: str, parts: Sequence[tup
 def _finish(context: Context, row: UploadRow, name: AdapterName) -> Upload:
     try:
         staged = context.store.verify(row.store_key, row.sha256, row.size)
+    except UploadNotFound:
+        if not _is_done(context, row.id):  # else another sender of the same bytes came first
+            raise
+        return _to_upload(row, name, row.size, done=True)
     except (DigestMismatch, Unavailable):
         _forget(context, row.id, row.store_key)
         raise
-    keep_staged(context, name, staged, lambda session: _remove_row(session, row.id))
-    context.store.drop(row.store_key)
+    keep_staged(context, name, staged, lambda session: _mark_done(session, row.id))
     return _to_upload(row, name, row.size, done=True)
+
+
+def _is_done(context: Context, upload_id: str) -> bool:
+    with context.database.read() as session:
+        row = session.get(UploadRow, upload_id)
+        return row is not None and row.done
 
 
 def abort(context: Context, actor: Actor, upload_id: str) -> None:
@@ -336,7 +348,16 @@ def _remove_row(session: Session, upload_id: str) -> None:
         session.flush()
 
 
+def _mark_done(session: Session, upload_id: str) -> None:
+    row = session.get(UploadRow, upload_id)
+    if row is not None:
+        row.done = True
+        session.flush()
+
+
 def _describe(context: Context, row: UploadRow, name: AdapterName) -> Upload:
+    if row.done:
+        return _to_upload(row, name, row.size, done=True)
     if not context.store.takes_parts:
         return _to_upload(row, name, context.store.offset(row.store_key))
     part_size, parts = context.store.parts(row.store_key, row.size)

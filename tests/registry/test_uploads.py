@@ -42,8 +42,31 @@ def test_upload_in_pieces_is_stored_with_the_last_one(world: World) -> None:
     assert upload.done
     assert stored_files(world) == [SHA]
     assert world.registry.missing_blobs(world.admin, QA, [(SHA, len(DATA))]) == ()
-    with pytest.raises(UploadNotFound):
-        world.registry.upload(world.admin, upload.id)
+
+
+def test_last_bytes_may_come_twice(world: World) -> None:
+    """A client that did not hear the answer asks again, and is told that all is there."""
+    upload = start(world)
+    world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA))
+    assert world.registry.upload(world.admin, upload.id).done
+    again = world.registry.append(world.admin, upload.id, len(DATA) - 10, io.BytesIO(DATA[-10:]))
+    assert (again.done, again.offset) == (True, len(DATA))
+    assert stored_files(world) == [SHA]
+
+
+def test_two_pushes_of_one_user_do_not_write_into_one_upload(world: World) -> None:
+    one, two = start(world), start(world)
+    assert one.id != two.id, "nothing came yet, so there is nothing to go on from"
+    world.registry.append(world.admin, one.id, 0, io.BytesIO(DATA[:100]))
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert start(world).id != one.id, "somebody is sending it right now"
+            return super().read(size)
+
+    assert world.registry.append(world.admin, one.id, 100, Slow(DATA[100:])).done
+    assert world.registry.append(world.admin, two.id, 0, io.BytesIO(DATA)).done
+    assert [name for name in stored_files(world) if len(name) == 64] == [SHA]
 
 
 def test_git_id_of_a_small_blob_is_gits_own(world: World) -> None:
