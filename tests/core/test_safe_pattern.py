@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hub.adapter_content import AdapterContent
@@ -90,6 +90,26 @@ def test_an_accepted_pattern_is_valid_and_ends_on_the_worst_name(pattern):
     regex = re.compile(rf"(.*\.)?({pattern})$")
     regex.match("a" * 40 + "!")
     regex.match("a." * 20 + "!")
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "ab", "a_b", "0", "1a", ""]), min_size=1, max_size=5).map(".".join)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(PIECES, min_size=1, max_size=6).map("".join), max_size=4, unique=True), NAMES)
+@example(["^b"], "a.b")
+@example([r"\bb"], "a.b")
+@example(["a|b"], "x.b")
+@example(["(?!a)b"], "a.b")
+@example(["b$"], "a.b")
+@example([r"\.b"], "a..b")
+def test_the_first_key_that_matches_is_the_one_that_peft_finds(keys, name):
+    try:
+        table = PatternTable(keys)
+    except UnsafePattern:
+        return
+    expected = next((key for key in keys if re.match(rf"(.*\.)?({key})$", name)), None)
+    assert table.first_match(name) == expected
 
 
 def test_the_cost_of_the_worst_accepted_pattern_grows_no_faster_than_its_repeats(benchmark_ratio):
