@@ -77,9 +77,10 @@ def read_operations(stream: Stream) -> Iterator[Operation]:
     for number, line in enumerate(_lines(stream), start=1):
         try:
             entry = json.loads(line)
-            yield _parse(entry["key"], entry["value"])
+            operation = _parse(entry["key"], _object(entry["value"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidRequest(f"Line {number} of the commit is not an operation: {error!r}.") from error
+        yield operation
 
 
 def apply(operations: Iterable[PutBytes | PutBlob | Delete], tree: Mapping[str, str]) -> dict[str, str]:
@@ -159,6 +160,12 @@ def _decode(value: dict[str, Any]) -> bytes:
         return base64.b64decode(content, validate=True)
     except binascii.Error as error:
         raise ValueError(f"the content is not base64 ({error})") from error
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{str(value)[:80]!r} is not an object")
+    return value
 
 
 def _text(value: object) -> str:

@@ -18,7 +18,7 @@ from hub.registry.values import Commit, StoredFile, Tree
 from . import xet_reads
 from .files import send_stored
 from .hf_names import MAIN, WireFile, plain_revision, repo_name, tree_at, wire_time
-from .hf_warnings import warn_of
+from .hf_warnings import warn_of, warn_of_tree
 from .identity import current_actor, registry
 
 
@@ -53,7 +53,7 @@ def tree(namespace: str, name: str, revision: str, path: str = "") -> Response:
         entries = [entry | {"lastCommit": _last_commit(found.commit)} for entry in entries]
     response = jsonify(entries)
     response.headers["X-Repo-Commit"] = found.commit.id
-    return warn_of(response, found.adapter.name, found.commit.version, found.yanked)
+    return warn_of_tree(response, found)
 
 
 def paths_info(namespace: str, name: str, revision: str) -> Response:

@@ -13,7 +13,7 @@ from hub.registry.values import Adapter, Commit, Page, Query, Sort, Tree
 from .front_matter import FrontMatter, split_front_matter
 from .hf_files import siblings
 from .hf_names import MAIN, repo_name, tree_at, wire_time
-from .hf_warnings import warn_of
+from .hf_warnings import warn_of_tree
 from .identity import current_actor, registry
 
 _PAGE_LIMIT = 1_000
@@ -50,7 +50,7 @@ def model_info(namespace: str, name: str, revision: str = MAIN) -> Response:
         info["lorahub"] = {"draft": found.commit.problem}
     response = jsonify(info)
     response.headers["X-Repo-Commit"] = found.commit.id
-    return warn_of(response, found.adapter.name, found.commit.version, found.yanked)
+    return warn_of_tree(response, found)
 
 
 def list_models() -> Response:

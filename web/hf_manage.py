@@ -19,7 +19,7 @@ from hub.refs import AdapterName, parse_alias
 from hub.registry.access import Actor
 
 from .front_matter import split_front_matter
-from .hf_names import MAIN, plain_revision, repo_name, tree_at
+from .hf_names import MAIN, repo_name, tree_at
 from .hf_upload import json_body
 from .identity import current_actor, registry
 
@@ -73,7 +73,7 @@ def settings(namespace: str, name: str) -> Response:
 def create_tag(namespace: str, name: str, revision: str) -> Response:
     """Make an alias for the version that a revision means.  409 if the name is taken."""
     actor, repo = _signed_in(), repo_name(namespace, name)
-    tag = plain_revision(str(json_body().get("tag") or ""))
+    tag = str(json_body().get("tag") or "").removeprefix("refs/tags/")
     found = tree_at(actor, repo, revision)
     if any(tag == f"v{version.number}" for version in registry().versions(actor, repo)):
         raise Conflict(f"Tag {tag} exists already: it is a version of {repo}.")
@@ -90,7 +90,7 @@ def create_tag(namespace: str, name: str, revision: str) -> Response:
 def delete_tag(namespace: str, name: str, tag: str) -> Response:
     """Delete an alias.  A version's own tag stays: versions are deleted with `lorahub delete`."""
     actor, repo = _signed_in(), repo_name(namespace, name)
-    alias = plain_revision(tag)
+    alias = tag.removeprefix("refs/tags/")
     if any(alias == f"v{version.number}" for version in registry().versions(actor, repo)):
         raise Forbidden(f"{alias} is a version of {repo}, not a tag that could be deleted.")
     registry().delete_alias(actor, repo, alias)
@@ -100,7 +100,7 @@ def delete_tag(namespace: str, name: str, tag: str) -> Response:
 def create_branch(namespace: str, name: str, branch: str) -> Response:
     """Say that the branch is there, or that there is only one."""
     repo = repo_name(namespace, name)
-    wanted = plain_revision(branch)
+    wanted = branch.removeprefix("refs/heads/")
     try:
         tree_at(_signed_in(), repo, wanted)
     except (VersionNotFound, AliasNotFound) as error:
@@ -115,7 +115,7 @@ def delete_branch(namespace: str, name: str, branch: str) -> Response:
     """Refuse: `main` stays, and there is no other."""
     repo = repo_name(namespace, name)
     registry().adapter(_signed_in(), repo)
-    if plain_revision(branch) == MAIN:
+    if branch.removeprefix("refs/heads/") == MAIN:
         raise Forbidden(f"main is the only branch of {repo}, and stays.")
     raise AliasNotFound(f"{repo} has no branch {branch!r}; it keeps one, main.")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hub.errors import AdapterNotFound, InvalidRef, VersionNotFound
-from hub.refs import AdapterName
+from hub.refs import AdapterName, parse_selector
 from hub.registry.access import Actor
 from hub.registry.values import Tree, TreeFile
 
@@ -52,11 +52,15 @@ def tree_at(actor: Actor, name: AdapterName, revision: str) -> Tree:
 
 
 def plain_revision(revision: str) -> str:
-    """Return `refs/tags/v2` as `v2`, `refs/heads/main` as `main`, and anything else as it is."""
-    for prefix in _REF_PREFIXES:
-        if revision.startswith(prefix):
-            return revision.removeprefix(prefix)
-    return revision
+    """Return `refs/tags/v2` as `v2`, `refs/heads/main` as `main`, and any other name as it is.
+
+    Raises VersionNotFound for what can't name a revision here, e.g. a pull request's.
+    """
+    plain = next((revision.removeprefix(prefix) for prefix in _REF_PREFIXES if revision.startswith(prefix)), revision)
+    try:
+        return parse_selector(plain)
+    except InvalidRef as error:
+        raise VersionNotFound(f"There is no revision {plain[:80]!r}: {error.message}") from error
 
 
 def has_object_store() -> bool:

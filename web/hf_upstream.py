@@ -272,5 +272,5 @@ def _cache() -> UpstreamCache:
 def _client() -> httpx2.Client:
     """Return this process's client, with its open connections."""
     if _CLIENT not in current_app.extensions:
-        current_app.extensions[_CLIENT] = open_client(settings().trusted_hosts)
+        current_app.extensions[_CLIENT] = open_client(settings().trusted_hosts, max_connections=settings().threads)
     return cast("httpx2.Client", current_app.extensions[_CLIENT])

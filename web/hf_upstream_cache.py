@@ -1,7 +1,7 @@
 """What was read from the upstream, kept on disk: files by their ETag, answers by their address.
 
-    <root>/files/<etag>            verified: an ETag is the sha256 of the bytes, or their git blob id
-    <root>/answers/<sha256>.json   the last answer to one address
+    <root>/files/<etag>               verified: an ETag is the sha256 of the bytes, or their git blob id
+    <root>/answers/ab/<sha256>.json   the last answer to one address, in 256 folders of at most 200 answers each
 
 Files that were not asked for the longest time go first when there is no room.
 """
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from hub.errors import DigestMismatch
 
+MAX_ANSWERS_PER_FOLDER = 200
 _ETAG = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
@@ -64,6 +65,7 @@ class UpstreamCache:
         """Keep the answer to an address, to be used when the upstream is down, or for good if it can't change."""
         path = self._answer(address)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_oldest(path.parent, MAX_ANSWERS_PER_FOLDER - 1)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(answer, file)
@@ -77,7 +79,8 @@ class UpstreamCache:
         return answer
 
     def _answer(self, address: str) -> Path:
-        return self.root / "answers" / f"{hashlib.sha256(address.encode()).hexdigest()}.json"
+        name = hashlib.sha256(address.encode()).hexdigest()
+        return self.root / "answers" / name[:2] / f"{name}.json"
 
     def _make_room(self) -> None:
         """Remove the files that were not asked for the longest, until the rest fits."""
@@ -88,6 +91,22 @@ class UpstreamCache:
                 return
             Path(path).unlink(missing_ok=True)
             total -= stat.st_size
+
+
+def _drop_oldest(folder: Path, keep: int) -> None:
+    """Remove the answers that were written the longest ago: whoever invents addresses fills no disk."""
+    names = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    if len(names) > keep:
+        for path in sorted(names, key=_written_at, reverse=True)[keep:]:
+            Path(path).unlink(missing_ok=True)
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        # Another worker was here first.
+        return 0.0
 
 
 def _copy(blocks: Iterable[bytes], file: BinaryIO, digest: Any, etag: str) -> Generator[bytes, None, bytes]:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from flask import Response
 
 from hub.refs import AdapterName
-from hub.registry.values import Yanked
+from hub.registry.values import Tree, Yanked
 
 from .hf_errors import warn
+
+
+def warn_of_tree(response: Response, tree: Tree) -> Response:
+    """Say what speaks against this revision: that it was yanked, or that the whole adapter is deprecated."""
+    old = tree.adapter.deprecated
+    if old is not None:
+        successor = f" Use {old.successor} instead." if old.successor else ""
+        text = f"{tree.adapter.name} is deprecated: {old.reason.rstrip('.')}.{successor}"
+        warn(response, f"deprecated {tree.adapter.name}", text)
+    return warn_of(response, tree.adapter.name, tree.commit.version, tree.yanked)
 
 
 def warn_of(response: Response, name: AdapterName, version: int | None, yanked: Yanked | None) -> Response:

@@ -105,7 +105,7 @@ class XorbSpace:
         return xorb, leaves
 
     def _check_room(self) -> None:
-        used = sum(entry.stat().st_size for entry in os.scandir(self.folder))
+        used = sum(_size_of(entry) for entry in os.scandir(self.folder))
         if used > self.max_bytes:
             raise QuotaExceeded(f"{used:,} bytes of chunks wait for this adapter already; {self.max_bytes:,} may.")
 
@@ -136,6 +136,14 @@ class XorbStore:
         for folder in list(self.root.iterdir()):
             if _PERIOD.match(folder.name) and int(folder.name) < self.current_period() - 1:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        # Somebody else's upload was dropped, or put in place, in this very moment.
+        return 0
 
 
 def _unpack(stream: Stream, file: BinaryIO) -> tuple[Leaf, ...]:

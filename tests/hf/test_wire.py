@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, close_session
+from huggingface_hub.utils._pagination import paginate
 
 from tests.hf.conftest import Wire, seed_qa
 from tests.hf.counting_proxy import counting_proxy
@@ -187,6 +188,17 @@ def test_commits_at_once_without_a_parent_all_land(wire: Wire, api: HfApi, folde
     assert len(set(commits)) == 12
     assert {f"note-{number}.txt" for number in range(12)} <= set(api.list_repo_files("wire/many"))
     assert wire.native("GET", "/adapters/wire/many")["latest"] == "v13"
+    headers = {"Authorization": f"Bearer {wire.token}"}
+    pages = paginate(f"{wire.url}/api/models/wire/many/commits/main", {"limit": 4}, headers)
+    assert [commit["id"] for commit in pages] == [commit.commit_id for commit in api.list_repo_commits("wire/many")]
+
+
+def test_a_deprecated_adapter_says_what_to_use_instead(wire: Wire, qa: str, folders: dict[str, Path]) -> None:
+    wire.server.cli("push", str(folders["one"]), "wire/old")
+    wire.native("PUT", "/adapters/wire/old/deprecation", {"reason": "Its data was wrong", "successor": qa})
+    _, headers, _ = ask(wire, "GET", "/api/models/wire/old")
+    told = "wire/old is deprecated: Its data was wrong. Use wire/qa instead."
+    assert headers["X-HF-Warning"] == f"deprecated wire/old; {told}"
 
 
 def test_a_reader_may_not_write_anything(wire: Wire, qa: str) -> None:
