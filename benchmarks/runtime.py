@@ -56,9 +56,9 @@ def measure(only: str, repetitions: int) -> list[cases.Row]:
         "loading": cases.loading,
         "decoding": lambda setup: cases.decoding(setup, repetitions),
         "dora": lambda setup: cases.dora(setup, repetitions),
-        "combining": lambda setup: cases.combining(setup, repetitions),
         "opening": lambda setup: cases.opening(setup, repetitions),
         "memory": cases.memory,
+        "combining": lambda setup: cases.combining(setup, repetitions),
     }
     chosen = [name for name in measures if not only or name in only.split(",")]
     rows: list[cases.Row] = []
