@@ -3,7 +3,7 @@
     {"schema": 1,
      "files":   [{"path", "size", "sha256"}, …]            sorted by path
      "config":  {…}                                        adapter_config.json, parsed
-     "tensors": [{"name", "dtype", "shape"}, …]            sorted by name, all weight files together
+     "tensors": [{"name", "dtype", "shape"}, …]            of adapter_model.safetensors, sorted by name
      "base":    {"id", "revision", "shapes", "weights", "sketch"}}
 
 Canonical means RFC 8785: sorted keys, no white space, shortest numbers.  Client and registry meet here: the client

@@ -237,6 +237,30 @@ def test_missing_modules_are_a_warning_where_the_files_names_may_not_be_the_mode
     assert [finding.code for finding in report.warnings] == ["architecture"]
 
 
+def test_loralibs_names_fit_as_pefts_do(tmp_path):
+    train("lora", tmp_path)
+    report = check(
+        changed(
+            tmp_path,
+            weights=lambda w: {k.removeprefix("base_model.model.").removesuffix(".weight"): t for k, t in w.items()},
+        ),
+        spec_of("llama"),
+    )
+    assert report.ok, str(report)
+
+
+def test_a_config_of_the_first_peft_is_read(tmp_path):
+    train("conv1d", tmp_path)
+    old = {"base_model_name_or_path": "gpt2", "bias": "none", "enable_lora": None, "fan_in_fan_out": True,
+           "inference_mode": True, "lora_alpha": 8, "lora_dropout": 0.05, "merge_weights": False,
+           "modules_to_save": None, "peft_type": "LORA", "r": 4, "target_modules": ["c_attn", "c_fc"], "task_type": "CAUSAL_LM"}  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text(json.dumps(old))
+    content = changed(tmp_path)
+    assert check(content, spec_of("gpt2")).ok
+    merged = changed(tmp_path, {"enable_lora": [True, False, True]})
+    assert [field.name for field in merged.config.unsupported()] == ["enable_lora"]
+
+
 def test_a_large_misfit_is_told_in_under_15_lines(tmp_path):
     folder = write_adapter(tmp_path / "big", layers=48, hidden=64, targets=("q_proj", "k_proj", "down_proj"))
     content = changed(folder, {"r": 7, "use_qalora": True, "future": 1})
