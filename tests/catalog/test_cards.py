@@ -149,7 +149,7 @@ def test_front_matter_is_read_and_not_shown() -> None:
         ("a: [" + "x," * 7000 + "]", "too many"),
         ("a: [1", "not YAML"),
         ("a: \x01", "not YAML"),
-        ("- just\n- a list", "not a list of fields"),
+        ("- just\n- a list", "not a list of `name: value` lines"),
         ("a: " + "x" * 20_000, "more than 16 KB"),
     ],
 )

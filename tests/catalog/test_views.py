@@ -42,8 +42,9 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
     [
         (0, "0 B"),
         (999, "999 B"),
-        (1000, "1.0 kB"),
+        (1000, "1 kB"),
         (1_843_200, "1.8 MB"),
+        (50_000_000, "50 MB"),
         (999_600, "1.0 MB"),
         (123_456_789_000, "123 GB"),
     ],
@@ -161,9 +162,12 @@ def test_long_facet_folds_all_but_what_is_switched_on() -> None:
 
 def test_serving_limit_is_one_choice() -> None:
     view = view_listing(MultiDict([("rank_max", "16")]), page(), urls)
-    assert [link.label for link in view.serving if link.active] == ["16"]
-    assert asked(view.serving[0].href) == {"rank_max": ["8"]}
-    assert asked(view.serving[1].href) == {}
+    ranks, sizes = (limit.first for limit in view.limits)
+    assert [link.label for link in (*ranks, *sizes) if link.active] == ["16"]
+    assert asked(ranks[0].href) == {"rank_max": ["8"]}
+    assert asked(ranks[1].href) == {}
+    assert asked(sizes[0].href) == {"rank_max": ["16"], "size_max": ["5000000"]}
+    assert [link.label for link in sizes] == ["5 MB", "50 MB", "500 MB"]
 
 
 def test_query_reads_every_filter() -> None:

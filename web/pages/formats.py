@@ -21,7 +21,7 @@ def bytes_text(size: int) -> str:
         value /= 1000
         if value < 999.5 or unit == "TB":
             break
-    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"
+    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
 
 
 def count_text(count: int) -> str:

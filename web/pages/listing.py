@@ -12,12 +12,15 @@ from hub.errors import InvalidRef, InvalidRequest
 from hub.refs import AdapterRef
 from hub.registry.values import FacetValue, Page, Query, Sort
 
-from .formats import method_text
+from .formats import bytes_text, method_text
 
 PAGE_SIZE = 20
 FACET_SIZE = 7
-SERVING_RANKS = (8, 16, 32, 64, 128)
-"""The limits that are offered for "fits --max-lora-rank"."""
+LIMITS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("rank_max", "Fits max-lora-rank", (8, 16, 32, 64, 128)),
+    ("size_max", "At most", (5_000_000, 50_000_000, 500_000_000)),
+)
+"""Limits of which one may be chosen: (field, title, choices)."""
 
 _FACETS: tuple[tuple[str, str], ...] = (
     ("task", "Task"),
@@ -30,7 +33,7 @@ _FACETS: tuple[tuple[str, str], ...] = (
     ("rank", "Rank"),
 )
 _SORTS: tuple[tuple[Sort, str], ...] = (("recent", "Recently updated"), ("downloads", "Downloads"), ("new", "New"))
-_KEPT = ("q", "sort", "rank_max", *(name for name, _ in _FACETS))
+_KEPT = ("q", "sort", *(field for field, _, _ in LIMITS), *(name for name, _ in _FACETS))
 
 Urls = Callable[[Mapping[str, Sequence[str]]], str]
 
@@ -58,8 +61,8 @@ class Facet:
 class ListingView:
     """Everything that the list page shows beside the adapters themselves."""
 
+    limits: tuple[Facet, ...]
     facets: tuple[Facet, ...]
-    serving: tuple[FacetLink, ...]
     sorts: tuple[FacetLink, ...]
     filters: tuple[FacetLink, ...]
     clear: str
@@ -78,6 +81,7 @@ def parse_query(args: MultiDict[str, str], namespace: str | None = None) -> Quer
         namespace=(namespace,) if namespace else (),
         rank=tuple(_number(text, "rank") for text in args.getlist("rank")),
         rank_max=_number(args["rank_max"], "rank_max") if args.get("rank_max") else None,
+        size_max=_number(args["size_max"], "size_max") if args.get("size_max") else None,
         sort=sort,  # type: ignore[arg-type]  # checked against the literal above
         limit=PAGE_SIZE,
         cursor=args.get("cursor") or None,
@@ -94,7 +98,7 @@ def _searched(text: str) -> str:
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise InvalidRequest(f"{name} is {text[:40]!r}; it takes a whole number, e.g. 16.")
     return int(text)
 
@@ -105,7 +109,10 @@ def view_listing(args: MultiDict[str, str], page: Page, urls: Urls) -> ListingVi
     facets = (_facet(title, _facet_links(name, page.facets.get(name, ()), state, urls)) for name, title in _FACETS)
     return ListingView(
         facets=tuple(facet for facet in facets if facet.first),
-        serving=tuple(_serving_link(rank, state, urls) for rank in SERVING_RANKS),
+        limits=tuple(
+            Facet(title, tuple(_limit_link(field, choice, state, urls) for choice in choices), ())
+            for field, title, choices in LIMITS
+        ),
         sorts=tuple(_sort_link(sort, title, state, urls) for sort, title in _SORTS),
         filters=_active_filters(state, urls),
         clear=urls({name: state[name] for name in ("q", "sort") if name in state}),
@@ -137,6 +144,8 @@ def facet_label(name: str, value: str) -> str:
     """How a facet's value reads: `lora` -> `LoRA`, rank 8 -> `r 8`."""
     if name == "method":
         return method_text(value)
+    if name == "size_max" and value.isdigit() and len(value) <= 15:
+        return bytes_text(int(value))
     return f"r {value}" if name == "rank" else value
 
 
@@ -147,10 +156,11 @@ def _toggled(state: Mapping[str, Sequence[str]], name: str, value: str) -> dict[
     return kept
 
 
-def _serving_link(rank: int, state: Mapping[str, Sequence[str]], urls: Urls) -> FacetLink:
-    active = list(state.get("rank_max", ())) == [str(rank)]
-    kept = {key: values for key, values in state.items() if key != "rank_max"}
-    return FacetLink(f"{rank}", None, urls(kept if active else {**kept, "rank_max": [str(rank)]}), active)
+def _limit_link(field: str, choice: int, state: Mapping[str, Sequence[str]], urls: Urls) -> FacetLink:
+    value = str(choice)
+    active = list(state.get(field, ())) == [value]
+    kept = {key: values for key, values in state.items() if key != field}
+    return FacetLink(facet_label(field, value), None, urls(kept if active else {**kept, field: [value]}), active)
 
 
 def _sort_link(sort: Sort, title: str, state: Mapping[str, Sequence[str]], urls: Urls) -> FacetLink:
@@ -164,6 +174,7 @@ def _active_filters(state: Mapping[str, Sequence[str]], urls: Urls) -> tuple[Fac
         if name in {"q", "sort"}:
             continue
         for value in values:
-            label = f"fits max-lora-rank {value}" if name == "rank_max" else facet_label(name, value)
+            words = {"rank_max": "fits max-lora-rank ", "size_max": "at most "}.get(name, "")
+            label = words + facet_label(name, value)
             links.append(FacetLink(label, None, urls(_toggled(state, name, value)), True))
     return tuple(links)
