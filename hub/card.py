@@ -48,7 +48,7 @@ def split_front_matter(card: str) -> tuple[FrontMatter, str]:
     if first.rstrip() != "---" or not newline:
         return FrontMatter(), body
     position = 0
-    for line in rest[: MAX_FRONT_MATTER_BYTES + 8].splitlines(keepends=True):
+    for line in rest.splitlines(keepends=True):
         if line.rstrip() in _FENCES:
             return parse_front_matter(rest[:position]), rest[position + len(line) :]
         position += len(line)

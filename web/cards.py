@@ -22,7 +22,8 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import Markup, escape
 
-from .front_matter import FrontMatter, split_front_matter
+from hub.card import FrontMatter, split_front_matter
+
 from .highlight import highlight
 
 MAX_CARD_BYTES = 64 * 1024

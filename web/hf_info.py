@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 
 from flask import Response, g, jsonify, request
 
+from hub.card import FrontMatter, split_front_matter
 from hub.errors import AdapterNotFound, NamespaceNotFound, Unauthenticated
 from hub.registry.values import Adapter, Commit, Page, Query, Sort, Tree
 
-from .front_matter import FrontMatter, split_front_matter
 from .hf_files import siblings
 from .hf_names import MAIN, repo_name, tree_at, wire_time
 from .hf_warnings import warn_of_tree

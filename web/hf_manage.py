@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
+from hub.card import split_front_matter
 from hub.errors import (
     AliasNotFound,
     Conflict,
@@ -18,7 +19,6 @@ from hub.errors import (
 from hub.refs import AdapterName, parse_alias
 from hub.registry.access import Actor
 
-from .front_matter import split_front_matter
 from .hf_names import MAIN, repo_name, tree_at
 from .hf_upload import json_body
 from .identity import current_actor, registry

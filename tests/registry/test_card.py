@@ -20,6 +20,15 @@ def test_first_paragraph_of_prose_describes_where_nothing_else_does() -> None:
     assert read_card(text).description == "Answers questions in JSON."
 
 
+def test_a_description_is_plain_text() -> None:
+    text = b"# Title\n\nAnswers **one line** of `JSON`, see [the docs](http://x/).\n"
+    assert read_card(text).description == "Answers one line of JSON, see the docs."
+
+
+def test_every_scalar_is_a_text() -> None:
+    assert read_card(b"---\nlicense: 12\ntags: 5\n---\n") == Card(license="12", tags=("5",))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -30,7 +39,6 @@ def test_first_paragraph_of_prose_describes_where_nothing_else_does() -> None:
         b"---\nlicense: !!python/object/apply:os.system ['id']\n---\n",
         b"\xff\xfe\x00---",
         b"---\nno end",
-        b"---\nlicense: 12\ntags: 5\n---\n",
         b"---\n" + b"a: {" * 3000 + b"\n---\n",
     ],
 )
