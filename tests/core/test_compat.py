@@ -251,9 +251,21 @@ def test_loralibs_names_fit_as_pefts_do(tmp_path):
 
 def test_a_config_of_the_first_peft_is_read(tmp_path):
     train("conv1d", tmp_path)
-    old = {"base_model_name_or_path": "gpt2", "bias": "none", "enable_lora": None, "fan_in_fan_out": True,
-           "inference_mode": True, "lora_alpha": 8, "lora_dropout": 0.05, "merge_weights": False,
-           "modules_to_save": None, "peft_type": "LORA", "r": 4, "target_modules": ["c_attn", "c_fc"], "task_type": "CAUSAL_LM"}  # fmt: skip
+    old = {
+        "base_model_name_or_path": "gpt2",
+        "bias": "none",
+        "enable_lora": None,
+        "fan_in_fan_out": True,
+        "inference_mode": True,
+        "lora_alpha": 8,
+        "lora_dropout": 0.05,
+        "merge_weights": False,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": 4,
+        "target_modules": ["c_attn", "c_fc"],
+        "task_type": "CAUSAL_LM",
+    }
     (tmp_path / "adapter_config.json").write_text(json.dumps(old))
     content = changed(tmp_path)
     assert check(content, spec_of("gpt2")).ok
