@@ -31,6 +31,9 @@ def list_(namespace: str | None, sort: str, limit: int, registry: str | None, ou
 @click.option("--base", help="Base model's id.")
 @click.option("--method", help="lora, rslora, dora, …")
 @click.option("--rank-max", type=click.IntRange(1), help="Largest effective rank, e.g. vLLM's max_lora_rank.")
+@click.option("--rank-min", type=click.IntRange(1), help="Smallest effective rank.")
+@click.option("--size-max", type=click.IntRange(1), metavar="MB", help="Largest size of all files, in megabytes.")
+@click.option("--metric", multiple=True, metavar="CONDITION", help="On an attached metric, e.g. 'accuracy>=0.9'.")
 @click.option("--target", help="A module that it adapts, e.g. q_proj.")
 @click.option("--dtype", help="F32, F16, BF16.")
 @click.option("--license", help="SPDX id, e.g. apache-2.0.")
@@ -39,9 +42,12 @@ def list_(namespace: str | None, sort: str, limit: int, registry: str | None, ou
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @registry_option
 @printing
-def search(text: tuple[str, ...], limit: int, registry: str | None, out: Output, **filters: Any) -> None:
+def search(
+    text: tuple[str, ...], size_max: int | None, limit: int, registry: str | None, out: Output, **filters: Any
+) -> None:
     """Search adapters by TEXT and by what they are."""
-    _show(filters | {"text": " ".join(text)}, limit, registry, out)
+    size_bytes = None if size_max is None else size_max * 1_000_000
+    _show(filters | {"text": " ".join(text), "size_max": size_bytes}, limit, registry, out)
 
 
 def _show(filters: dict[str, Any], limit: int, registry: str | None, out: Output) -> None:

@@ -123,8 +123,8 @@ def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer:
 def search(text: str = "", *, limit: int = 100, registry: str | None = None, **filters: object) -> list[AdapterInfo]:
     """Return up to `limit` adapters that match.
 
-    filters: task, base, method, rank_max, license, tag, target, dtype, namespace; sort is new, downloads, recent
-        or name.
+    filters: task, base, method, rank_min, rank_max, size_max (bytes), license, tag, target, dtype, namespace, metric
+        (a tuple of conditions such as `accuracy>=0.9`); sort is new, downloads, recent or name.
     """
     with Client(client_settings(registry)) as client:
         return client.search_counted(Query(text=text, **filters), limit)[0]  # type: ignore[arg-type]

@@ -19,18 +19,24 @@ UNCHECKED = object()
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search.  Empty fields restrict nothing; `sort` is new, downloads, recent or name."""
+    """A search.  Empty fields restrict nothing.
+
+    size_max: bytes.  metric: conditions such as `accuracy>=0.9`.  sort: new, downloads, recent or name.
+    """
 
     text: str = ""
     namespace: str | None = None
     task: str | None = None
     base: str | None = None
     method: str | None = None
+    rank_min: int | None = None
     rank_max: int | None = None
+    size_max: int | None = None
     license: str | None = None
     tag: str | None = None
     target: str | None = None
     dtype: str | None = None
+    metric: tuple[str, ...] = ()
     sort: str = "recent"
     limit: int = 100
     cursor: str | None = None

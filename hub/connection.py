@@ -134,7 +134,7 @@ class Connection:
     def _call_once(self, method: str, path: str, json: object, params: Mapping[str, Any] | None) -> httpx2.Response:
         self._refuse_offline()
         url = self._url(path)
-        kept = {key: value for key, value in (params or {}).items() if value not in (None, "")}
+        kept = {key: value for key, value in (params or {}).items() if value not in (None, "", ())}
         request = self._http.build_request(method, url, params=kept or None, json=json, headers=self._headers(url))
         with self._explained():
             response = self._http.send(request, stream=True)

@@ -91,6 +91,12 @@ def test_search_finds_by_what_an_adapter_is(machine, tmp_path):
     machine.ok("push", str(wide), "found/wide", "--task", "found-task")
     assert machine.ok("search", "--task", "found-task", "-q", "--sort", "name") == "found/small\nfound/wide\n"
     assert machine.ok("search", "--task", "found-task", "--rank-max", "16", "-q") == "found/small\n"
+    assert machine.ok("search", "--task", "found-task", "--rank-min", "16", "-q") == "found/wide\n"
+    assert len(machine.ok("search", "--task", "found-task", "--size-max", "1", "-q").splitlines()) == 2
+    machine.ok("metric", "found/wide@v1", "accuracy", "0.93")
+    assert machine.ok("search", "--metric", "accuracy>=0.9", "--task", "found-task", "-q") == "found/wide\n"
+    assert machine.ok("search", "--metric", "accuracy>=0.95", "--task", "found-task", "-q") == ""
+    assert machine.run("search", "--metric", "accuracy").code == 2
     assert "found/wide" in machine.ok("search", "wide", "-q")
     assert machine.ok("search", "--task", "no-such-task", "-q") == ""
 
