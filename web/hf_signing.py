@@ -1,12 +1,14 @@
 """Addresses and tokens that carry a right by themselves: for requests that Hugging Face clients send without ours.
 
 A client sends no token to an upload address, and Xet has tokens of its own.  Both are signed here, for one adapter and
-a short time, with the rights of the one who asked and never more: a role that was taken away since is gone here, too.
+a short time, with the rights of the one who asked and never more: a role that was taken away since, or a token that was
+revoked, is gone here, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -29,7 +31,7 @@ class Grant:
 
 def sign(purpose: str, actor: Actor, repo: AdapterName, **claims: Any) -> str:
     """Return a text that lets its bearer do `purpose` on `repo` as `actor`."""
-    who = [actor.user, sorted(actor.scopes), actor.namespace]
+    who = [actor.user, sorted(actor.scopes), actor.namespace, actor.token_id]
     return _serializer(purpose).dumps({"who": who, "repo": str(repo), **claims})
 
 
@@ -39,13 +41,24 @@ def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Gr
         claims: dict[str, Any] = _serializer(purpose).loads(text, max_age=max_age_seconds)
     except BadSignature as error:
         raise refusal from error
-    return Grant(_actor(*claims.pop("who")), AdapterName.parse(claims.pop("repo")), claims)
+    actor = _actor(*claims.pop("who"))
+    if actor is None:
+        raise refusal
+    return Grant(actor, AdapterName.parse(claims.pop("repo")), claims)
 
 
-def _actor(user: str | None, scopes: list[str], namespace: str | None) -> Actor:
+def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id: int | None) -> Actor | None:
+    """Return the signer as it is now; None if the token that it used is no longer good."""
     if user is None:
         return ANONYMOUS
-    return registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
+    actor = registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
+    if token_id is None:
+        return actor
+    now = datetime.now(UTC)
+    good = (
+        t for t in registry().tokens(actor) if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
+    )
+    return actor if any(token.id == token_id for token in good) else None
 
 
 def _serializer(purpose: str) -> URLSafeTimedSerializer:
