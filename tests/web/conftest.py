@@ -69,6 +69,21 @@ def task(admin: Api) -> Api:
     return admin
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_data: Path) -> Iterator[Api]:
+    """The admin of one registry for a whole file of tests, with a namespace `task`."""
+    data = tmp_path_factory.mktemp("shared") / "data"
+    shutil.copytree(empty_data, data)
+    settings = ServerSettings.from_env({}, data=data)
+    opened = Registry.open(settings)
+    made = opened.first_start()
+    assert made is not None
+    admin = Api(InProcess(create_app(opened, settings)), made.secret)
+    admin.call("POST", "/namespaces", {"name": "task"}, expect=201)
+    yield admin
+    opened.close()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_adapter(tmp_path / "adapter", readme="---\nlicense: mit\ntags: [qa]\n---\n# An adapter\n")

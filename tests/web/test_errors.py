@@ -17,6 +17,16 @@ from .api import Api, InProcess
 PUBLISH = "/adapters/task/qa/versions"
 
 
+@pytest.fixture
+def task(shared: Api) -> Api:
+    return shared
+
+
+@pytest.fixture
+def anonymous(shared: Api) -> Api:
+    return shared.as_(None)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.adapters import write_adapter
+
 from .api import Api
 
 WEIGHTS = "/adapters/task/qa/versions/v1/files/adapter_model.safetensors"
 
 
 @pytest.fixture
-def weights(task: Api, folder: Path) -> bytes:
-    task.push(folder, "task/qa")
+def task(shared: Api) -> Api:
+    return shared
+
+
+@pytest.fixture
+def anonymous(shared: Api) -> Api:
+    return shared.as_(None)
+
+
+@pytest.fixture(scope="module")
+def weights(shared: Api, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = write_adapter(tmp_path_factory.mktemp("qa") / "adapter", readme="# An adapter")
+    shared.push(folder, "task/qa")
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
@@ -84,19 +97,25 @@ def test_no_other_path_leads_to_a_file(task: Api, weights: bytes, path: str) -> 
     assert task.get(f"/adapters/task/qa/versions/v1/files/{path}", 404).code in {"file_not_found", "not_found"}
 
 
-def test_downloads_count_once_per_user_version_and_day(task: Api, anonymous: Api, weights: bytes) -> None:
+def test_downloads_count_once_per_user_version_and_day(task: Api, anonymous: Api, folder: Path) -> None:
+    weights = pushed_weights(task, folder, "task/counted")
     for _ in range(3):
-        task.get(WEIGHTS)
-        task.get(WEIGHTS, 206, Range="bytes=0-9")
-    task.get(WEIGHTS, 206, Range="bytes=10-")
-    task.call("HEAD", WEIGHTS, expect=200)
-    assert task.get("/adapters/task/qa").json["downloads"] == 1
+        task.get(weights)
+        task.get(weights, 206, Range="bytes=0-9")
+    task.get(weights, 206, Range="bytes=10-")
+    task.call("HEAD", weights, expect=200)
+    assert task.get("/adapters/task/counted").json["downloads"] == 1
     for _ in range(2):
-        anonymous.get(WEIGHTS)
-    assert task.get("/adapters/task/qa").json["downloads"] == 2
-    assert sum(day["count"] for day in task.get("/adapters/task/qa/downloads").json["items"]) == 2
+        anonymous.get(weights)
+    assert task.get("/adapters/task/counted").json["downloads"] == 2
+    assert sum(day["count"] for day in task.get("/adapters/task/counted/downloads").json["items"]) == 2
 
 
-def test_a_part_from_the_middle_is_no_download(task: Api, weights: bytes) -> None:
-    task.get(WEIGHTS, 206, Range="bytes=10-")
-    assert task.get("/adapters/task/qa").json["downloads"] == 0
+def test_a_part_from_the_middle_is_no_download(task: Api, folder: Path) -> None:
+    task.get(pushed_weights(task, folder, "task/parts"), 206, Range="bytes=10-")
+    assert task.get("/adapters/task/parts").json["downloads"] == 0
+
+
+def pushed_weights(task: Api, folder: Path, name: str) -> str:
+    task.push(folder, name)
+    return f"/adapters/{name}/versions/v1/files/adapter_model.safetensors"

@@ -15,12 +15,16 @@ import pytest
 
 from hub.adapter_files import build_manifest
 from hub.manifest import canonical_json
-from hub.settings import ServerSettings
 from tests.support.adapters import write_adapter
 
 from .api import Api
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture
+def task(shared: Api) -> Api:
+    return shared
 
 
 def safetensors(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
@@ -121,13 +125,14 @@ CARDS = {
 }
 
 
-@pytest.mark.parametrize("text", CARDS.values(), ids=CARDS.keys())
-def test_a_hostile_card_is_only_a_card(task: Api, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_hostile_card_is_only_a_card(task: Api, tmp_path: Path, kind: str) -> None:
     """It says nothing that can be read; the adapter beside it is as good as ever, and its page can be shown."""
+    text, name = CARDS[kind], "task/" + kind.replace(" ", "-").lower()
     folder = write_adapter(tmp_path / "card", readme=text)
-    answer = bounded(lambda: task.push(folder, "task/card"), len(text))
-    assert answer["ref"] == "task/card@v1"
-    page = task.sender.send("GET", "/task/card", {"Accept": "text/html"}, None)
+    answer = bounded(lambda: task.push(folder, name), len(text))
+    assert answer["ref"] == f"{name}@v1"
+    page = task.sender.send("GET", f"/{name}", {"Accept": "text/html"}, None)
     assert page.status == 200
 
 
@@ -145,7 +150,7 @@ def bounded(action: Any, sent_bytes: int) -> Any:
 UNSAFE = ("../x.json", "/etc/passwd", "a\\b", "a\0b", ".git/config", "CON", "a/../b", "x" * 201, "training_args.bin")
 
 
-def test_unsafe_names_are_refused_before_anything_is_stored(task: Api, folder: Path, settings: ServerSettings) -> None:
+def test_unsafe_names_are_refused_before_anything_is_stored(task: Api, folder: Path) -> None:
     manifest = build_manifest(folder).to_json()
     for path in (
         "../x.json",
@@ -162,7 +167,7 @@ def test_unsafe_names_are_refused_before_anything_is_stored(task: Api, folder: P
         answer = task.call("POST", "/adapters/task/bad/versions", {"manifest": changed})
         assert answer.status == 422, path
         assert answer.code in {"unsafe_file", "invalid_manifest", "invalid_adapter"}, path
-    assert task.get("/adapters").json["total"] == 0
+    assert task.call("GET", "/adapters/task/bad/versions/latest").status == 404
 
 
 def test_twins_on_other_file_systems_are_refused(task: Api, folder: Path) -> None:
