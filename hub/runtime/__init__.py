@@ -4,7 +4,7 @@ from hub.runtime import load
 model = load("./base-model", "task/qa@v2")
 """
 
-from hub.runtime.load import load
+from hub.runtime.loading import load
 from hub.runtime.merge import MergeReport
 from hub.runtime.model import Model
 

@@ -10,8 +10,9 @@ import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import torch
 
@@ -108,9 +109,9 @@ def _read_config(folder: Path) -> LoraConfig:
     return LoraConfig.parse(data)
 
 
-def _open_weights(folder: Path) -> BinaryIO:
+def _open_weights(folder: Path) -> FileIO:
     try:
-        return open(folder / WEIGHTS_FILE, "rb", buffering=0)
+        return FileIO(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         pickled = folder / "adapter_model.bin"
         step = (
@@ -121,7 +122,7 @@ def _open_weights(folder: Path) -> BinaryIO:
         raise InvalidAdapter(f"{folder} has no {WEIGHTS_FILE}. {step}: model.save_pretrained(folder).") from error
 
 
-def _read_header(file: BinaryIO, folder: Path) -> Header:
+def _read_header(file: FileIO, folder: Path) -> Header:
     def read(offset: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, offset)
 
@@ -131,11 +132,12 @@ def _read_header(file: BinaryIO, folder: Path) -> Header:
         raise InvalidSafetensors(f"{folder / WEIGHTS_FILE}: {error.message}") from error
 
 
-def _read_data(file: BinaryIO, header: Header, *, pin: bool) -> torch.Tensor:
+def _read_data(file: FileIO, header: Header, *, pin: bool) -> torch.Tensor:
     """Return the file's data part as bytes, in pinned memory if it goes to a GPU."""
     size = max((tensor.end for tensor in header.tensors.values()), default=header.data_start) - header.data_start
     raw = torch.empty(size, dtype=torch.uint8, pin_memory=pin)
-    view = memoryview(raw.numpy())
+    array: Any = raw.numpy()
+    view = memoryview(array)
     file.seek(header.data_start)
     done = 0
     while done < size:
@@ -146,7 +148,7 @@ def _read_data(file: BinaryIO, header: Header, *, pin: bool) -> torch.Tensor:
     return raw
 
 
-def _map_data(file: BinaryIO, header: Header) -> torch.Tensor | None:
+def _map_data(file: FileIO, header: Header) -> torch.Tensor | None:
     """Return the file's data part, mapped; writing to it makes a private copy of a page.  None if it isn't aligned."""
     if header.data_start % 8 or not header.tensors:
         return None

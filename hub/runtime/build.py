@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -165,7 +166,8 @@ def embed_scale(module: nn.Module) -> float:
     if scale is None:
         return 1.0
     # PEFT multiplies by the scale as the embedding's own dtype rounds it.
-    return float(torch.as_tensor(scale).to(module.weight.dtype))  # type: ignore[union-attr,arg-type]
+    weight: Any = module.weight
+    return float(torch.as_tensor(scale).to(weight.dtype))
 
 
 def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], then: Update | None) -> Update:

@@ -65,7 +65,8 @@ class SlotBank:
     def __init__(
         self, modules: Mapping[int, nn.Module], names: Mapping[int, str], count: int, rank: int, dtype: torch.dtype
     ) -> None:
-        device = next(iter(modules.values())).weight.device  # type: ignore[union-attr]
+        weight: Any = next(iter(modules.values())).weight
+        device: torch.device = weight.device
         self.rank, self._names = rank, names
         self._rows = torch.zeros(MAX_ROWS, dtype=torch.long, device=device)
         self._modules = {

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from bitsandbytes import functional as bnb_functional
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit as Linear4bit
 from torch import nn
 from torch.nn import functional
 

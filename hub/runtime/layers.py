@@ -37,22 +37,25 @@ class Adapted:
 
     def bare(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the base's own module computes."""
-        return super().forward(*args, **kwargs)  # type: ignore[misc]
+        original: Any = super()
+        return original.forward(*args, **kwargs)
 
 
 class AdaptedFourBit(Adapted):
     """The same for a 4-bit layer, whose own product is computed by `four_bit.product`."""
 
-    def bare(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def bare(self, x: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
-            return four_bit.Linear4bit.forward(self, x)  # type: ignore[arg-type]
+            compilable: torch.Tensor = super().bare(x)
+            return compilable
         parameters = self._parameters  # type: ignore[attr-defined]
         weight = parameters["weight"]
         return four_bit.product(x, weight, weight.quant_state, parameters["bias"], self.compute_dtype)  # type: ignore[attr-defined]
 
 
 @cache
-def _adapted_class(original: type[nn.Module]) -> type[nn.Module]:
+def _adapted_class(original: Any) -> Any:
+    """original: a module's class.  Returns the subclass that takes updates, the same one every time."""
     mixin = AdaptedFourBit if issubclass(original, four_bit.Linear4bit) else Adapted
     name = f"Adapted{original.__name__}"
     return type(name, (mixin, original), {"__module__": __name__, "hub_original": original})
@@ -62,7 +65,8 @@ def adapt(module: nn.Module, index: int, selection: Selection) -> None:
     """Let `module` take updates under `index`.  A module that already does is left as it is."""
     if isinstance(module, Adapted):
         return
-    adapted = _adapted_class(type(module))
+    original: Any = type(module)
+    adapted = _adapted_class(original)
     module.__dict__["hub_index"], module.__dict__["hub_selection"] = index, selection
     module.__class__ = adapted
     if "_old_forward" in module.__dict__:  # accelerate's hook calls the forward that it found when it was hung in
@@ -72,7 +76,8 @@ def adapt(module: nn.Module, index: int, selection: Selection) -> None:
 def restore(module: nn.Module) -> None:
     """Give `module` its own class back."""
     if isinstance(module, Adapted):
-        original: type[nn.Module] = type(module).hub_original  # type: ignore[attr-defined]
+        adapted: Any = type(module)
+        original: Any = adapted.hub_original
         module.__class__ = original
         if "_old_forward" in module.__dict__:
             module.__dict__["_old_forward"] = MethodType(original.forward, module)

@@ -131,7 +131,8 @@ def _merge_module(
     base = dense.dense_weight(module)
     target, bias = targets.apply(update, module, base)
     if not dense.is_four_bit(module):
-        merged = target.to(module.weight.dtype)  # type: ignore[union-attr,arg-type]
+        weight: Any = module.weight
+        merged = target.to(weight.dtype)
         agreement.add(name, merged.float(), base, target)
         return _substitute_dense(module, merged, bias)
     if mode == "dequant":

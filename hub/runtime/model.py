@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from hub.errors import Conflict, InvalidRequest
 from hub.parameters import ParameterSummary, summarize
@@ -47,7 +46,7 @@ class Model:
     """
 
     def __init__(
-        self, base: nn.Module, library: Library, attachment: Attachment, selection: Selection, origin: Origin
+        self, base: Any, library: Library, attachment: Attachment, selection: Selection, origin: Origin
     ) -> None:
         self.base = base
         self._library, self._attachment, self._selection, self._origin = library, attachment, selection, origin
@@ -233,7 +232,7 @@ class Model:
             aren't loaded are added.  Rows keep their order; sampling, beams and streaming work as ever.
         """
         with self._chosen_for_call(adapters, args, kwargs):
-            return self.base.generate(*args, **kwargs)  # type: ignore[operator]
+            return self.base.generate(*args, **kwargs)
 
     def __call__(self, *args: Any, adapters: Use | Sequence[Use] = None, **kwargs: Any) -> Any:
         """Run the base's forward pass with the active adapter, or with `adapters` as in `generate`."""

@@ -109,8 +109,9 @@ class QuantizedBases:
     def _digest(self, path: Path) -> str:
         """Return the sha256 of a source file, from memory while nothing about the file has changed."""
         stat = path.stat()
-        seen = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
-        memory = self.root / "sources" / hashlib.sha256(seen[0].encode()).hexdigest()
+        where = str(path.absolute())
+        seen = [where, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+        memory = self.root / "sources" / hashlib.sha256(where.encode()).hexdigest()
         with suppress(OSError, ValueError, KeyError):
             said = json.loads(memory.read_text())
             if said["seen"] == seen:

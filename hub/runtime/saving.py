@@ -139,9 +139,9 @@ def _parameters(
             yield from _packed(state.detach().as_subclass(torch.Tensor), state.quant_state)
         else:
             yield path, chosen.detach()
-    for path, value in module._buffers.items():
-        if value is not None and path not in module._non_persistent_buffers_set:
-            yield path, value.detach()
+    for path, buffer in module._buffers.items():
+        if buffer is not None and path not in module._non_persistent_buffers_set:
+            yield path, buffer.detach()
 
 
 def _replaced_parameters(name: str, updates: Mapping[str, Update]) -> Iterator[tuple[str, torch.Tensor]]:
