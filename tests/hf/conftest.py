@@ -140,10 +140,10 @@ def seed_large(wire: Wire, namespace: str, folders: dict[str, Path]) -> None:
     wire.server.cli("push", str(folders["large"]), f"{namespace}/large")
 
 
-def run_script(python: Path, script: Path, *args: str, env: dict[str, str], timeout: float = 900) -> str:
-    """Run a script with another interpreter; fail with what it printed if it fails."""
+def run_python(python: Path, *args: str, env: dict[str, str], cwd: Path | None = None) -> str:
+    """Run an interpreter, maybe another one; return what it printed, and fail with that if it fails."""
     done = subprocess.run(
-        [str(python), str(script), *args], env=env, capture_output=True, text=True, timeout=timeout, check=False
+        [str(python), *args], env=env, cwd=cwd, capture_output=True, text=True, timeout=900, check=False
     )
-    assert done.returncode == 0, f"{script.name} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{args[:2]} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.hf.commands import ABSENT, COMMANDS, OK
+from tests.hf.clients import ABSENT, COMMANDS, OK
 from tests.hf.environments import all_versions
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "huggingface.md"

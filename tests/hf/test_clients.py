@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.hf import environments
-from tests.hf.commands import ABSENT, COMMANDS, OK
-from tests.hf.conftest import Wire, run_script, seed_large, seed_qa
+from tests.hf.clients import ABSENT, COMMANDS, OK
+from tests.hf.conftest import Wire, run_python, seed_large, seed_qa
 from tests.hf.table import Results, page_with_table, write_table
 
-SCRIPT = Path(__file__).with_name("commands.py")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_client(client: str, wire: Wire, folders: dict[str, Path], tmp: Path) -> dict[str, str]:
@@ -31,7 +31,8 @@ def run_client(client: str, wire: Wire, folders: dict[str, Path], tmp: Path) -> 
     (tmp / "world.json").write_text(json.dumps(world), "utf-8")
     results = tmp / "results.json"
     python = environments.python_of(client)
-    print(run_script(python, SCRIPT, str(tmp / "world.json"), str(results), env=wire.client_env(tmp)))
+    command = ("-m", "tests.hf.clients", str(tmp / "world.json"), str(results))
+    print(run_python(python, *command, env=wire.client_env(tmp), cwd=ROOT))
     outcome: dict[str, str] = json.loads(results.read_text("utf-8"))
     return outcome
 

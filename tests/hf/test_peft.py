@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hf.conftest import Wire, run_script, seed_qa
+from tests.hf.conftest import Wire, run_python, seed_qa
 from tests.hf.counting_proxy import counting_proxy
 
 SCRIPT = Path(__file__).with_name("peft_steps.py")
@@ -39,7 +39,7 @@ def results(wire: Wire, folders: dict[str, Path], tmp_path_factory: pytest.TempP
     env = wire.client_env(tmp) | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     arguments = (str(tmp / "facts.json"), str(tmp / "results.json"))
     with counting_proxy(wire.url) as counter:
-        print(run_script(Path(sys.executable), SCRIPT, *arguments, env=env | {"HF_ENDPOINT": counter.url}))
+        print(run_python(Path(sys.executable), str(SCRIPT), *arguments, env=env | {"HF_ENDPOINT": counter.url}))
     outcome: dict[str, str] = json.loads((tmp / "results.json").read_text("utf-8"))
     return outcome
 
