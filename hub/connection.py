@@ -37,6 +37,7 @@ class Connection:
         self.settings = settings
         self._attempts = attempts
         self._root = httpx2.URL(settings.endpoint)
+        self._token = _checked_token(settings.token)
         context = _tls_context()
         # A proxy of the environment can't reach this machine's own addresses.
         direct = _WideTransport(context)
@@ -151,8 +152,8 @@ class Connection:
 
     def _headers(self, url: httpx2.URL, more: Mapping[str, str] | None = None) -> dict[str, str]:
         headers = dict(more or {})
-        if self.settings.token and url.origin == self._root.origin:
-            headers["Authorization"] = f"Bearer {self.settings.token}"
+        if self._token and url.origin == self._root.origin:
+            headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
     def _refuse_offline(self) -> None:
@@ -190,7 +191,10 @@ class Connection:
         except httpx2.TimeoutException as error:
             raise NetworkError(f"{endpoint} went silent. Try again; what was sent or fetched is kept.") from error
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
-            raise InvalidRequest(f"{endpoint} can't be asked: {error}. Check LORAHUB_ENDPOINT.") from error
+            # No text of the client's: it may quote a header.
+            raise InvalidRequest(
+                f"{endpoint} can't be asked ({type(error).__name__}). Check LORAHUB_ENDPOINT."
+            ) from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise NetworkError(
                 f"The connection to {endpoint} broke ({_reason(error)}). Try again; what was sent or fetched is kept."
@@ -238,6 +242,16 @@ class _WideStream(httpcore2.NetworkStream):
 @lru_cache(maxsize=1)
 def _tls_context() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
+
+
+def _checked_token(token: str | None) -> str | None:
+    """Refuse a token that no header can carry, without showing it: the HTTP client would quote it in its error."""
+    stripped = (token or "").strip()
+    if stripped and not (stripped.isascii() and stripped.isprintable() and " " not in stripped):
+        raise InvalidRequest(
+            "The token has characters that no token has. Check LORAHUB_TOKEN, or store it again: lorahub login"
+        )
+    return stripped or None
 
 
 def _read_bounded(response: httpx2.Response, limit: int) -> bytes:

@@ -35,11 +35,11 @@ class KnownVersions:
         self._cache.save_manifest(info.manifest)
         folder = self._folder(info.adapter)
         answer = {key: value for key, value in info.raw.items() if key != "manifest"}
-        write_atomically(folder / "versions" / f"v{info.version}.json", json.dumps(answer).encode())
+        _keep(folder / "versions" / f"v{info.version}.json", json.dumps(answer).encode())
         version = f"v{info.version}".encode()
-        write_atomically(folder / "digests" / info.digest, version)
+        _keep(folder / "digests" / info.digest, version)
         for alias in {*info.aliases, *([asked.alias] if asked.alias else [])}:
-            write_atomically(folder / "aliases" / quote(alias, safe=""), version)
+            _keep(folder / "aliases" / quote(alias, safe=""), version)
 
     def recall(self, ref: AdapterRef) -> VersionInfo | None:
         """Return the version that `ref` meant when last asked, with its manifest; None if it isn't known."""
@@ -98,3 +98,13 @@ class KnownVersions:
         except (FileNotFoundError, ValueError, HubError):
             # A file that another program wrote or that an old release left is as good as none: the registry knows.
             return None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a fact down, unless it is what stands there: most often nothing has changed since the last time."""
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass  # it is new
+    write_atomically(path, data)

@@ -121,3 +121,16 @@ def test_without_a_token_the_next_step_is_to_log_in(tmp_path):
         error = connection._error(httpx2.Response(401, content=body), body)
     assert isinstance(error, Unauthenticated)
     assert "lorahub login" in str(error)
+
+
+@pytest.mark.parametrize("token", ["lhub_canary\nX-Evil: 1", "lhub_canary \u00e9", "lhub_canary x"])
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(tmp_path, token):
+    with pytest.raises(InvalidRequest, match="lorahub login") as caught:
+        connect("http://127.0.0.1:9", tmp_path, token=token)
+    assert "canary" not in str(caught.value)
+
+
+def test_white_space_around_a_token_does_no_harm(tmp_path):
+    with blob_server(blobs={"/x": b"{}"}) as server, connect(server.url, tmp_path, token=" lhub_x\n") as connection:
+        connection.get_json("/x")
+        assert server.requests[0][2]["authorization"] == "Bearer lhub_x"
