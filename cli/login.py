@@ -22,14 +22,14 @@ def login(endpoint: str | None, out: Output) -> None:
     \b
         lorahub login https://lorahub.example < token.txt
     """
-    from hub.accounts import is_loopback, log_in
+    from hub.accounts import log_in, sends_in_the_clear
     from hub.settings import ClientSettings, config_path
 
     settings = ClientSettings.from_env(os.environ)
     if endpoint:
         settings = settings.with_endpoint(endpoint)
     path = config_path(os.environ)
-    if settings.endpoint.startswith("http://") and not is_loopback(settings.endpoint):
+    if sends_in_the_clear(settings.endpoint):
         warn(f"{settings.endpoint} is not encrypted: everyone on the way can read the token. Use https:// if you can.")
     identity = log_in(settings, _read_token(settings.endpoint), path)
     if out.as_json:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from hub.client import Client
 from hub.errors import InvalidRequest
+from hub.http_clients import is_this_machine
 from hub.records import Identity
 from hub.settings import ClientSettings, UserConfig
 
@@ -31,7 +32,7 @@ def log_out(endpoint: str, config_file: Path) -> bool:
     return True
 
 
-def is_loopback(endpoint: str) -> bool:
-    """Whether an address is this machine's own."""
-    host = urlsplit(endpoint).hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+def sends_in_the_clear(endpoint: str) -> bool:
+    """Whether a token on its way to `endpoint` can be read by others."""
+    parts = urlsplit(endpoint)
+    return parts.scheme == "http" and not is_this_machine(parts.hostname or "")

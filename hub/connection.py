@@ -8,23 +8,21 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
-import httpcore2
 import httpx2
 import tenacity
 
 from hub import __version__
 from hub.errors import HubError, InvalidRequest, NetworkError, Offline, StorageFull, TooLarge, Unavailable, from_json
+from hub.http_clients import HttpClients
 from hub.settings import ClientSettings
 
-READ_BYTES = 1024 * 1024
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_WAIT_SECONDS = 60.0
+MAX_REDIRECTS = 5
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0, pool=None)
 
 _log = logging.getLogger(__name__)
@@ -38,18 +36,10 @@ class Connection:
         self._attempts = attempts
         self._root = httpx2.URL(settings.endpoint)
         self._token = _checked_token(settings.token)
-        context = _tls_context()
-        # A proxy of the environment can't reach this machine's own addresses.
-        direct = _WideTransport(context)
-        self._http = httpx2.Client(
-            timeout=timeout,
-            headers={"User-Agent": f"lorahub/{__version__}", "Accept-Encoding": "identity"},
-            verify=context,
-            mounts={f"all://{host}": direct for host in ("localhost", "127.0.0.1", "[::1]")},
-        )
+        self._clients = HttpClients(timeout, {"User-Agent": f"lorahub/{__version__}", "Accept-Encoding": "identity"})
 
     def close(self) -> None:
-        self._http.close()
+        self._clients.close()
 
     def __enter__(self) -> Connection:
         return self
@@ -102,16 +92,31 @@ class Connection:
         content: Iterator[bytes] | bytes | None = None,
         follow: bool = False,
     ) -> Iterator[httpx2.Response]:
-        """Yield an answer whose body has not been read.  `href` may be another origin, which gets no token."""
+        """Yield an answer whose body has not been read.  `href` may be another origin, which gets no token.
+
+        follow: go where a redirect leads; only for requests without a body.
+        """
         self._refuse_offline()
-        url = self._root.join(href) if href.startswith(("http://", "https://")) else self._url(href)
-        request = self._http.build_request(method, url, headers=self._headers(url, headers), content=content)
+        url = httpx2.URL(href) if href.startswith(("http://", "https://")) else self._url(href)
         with self._explained():
-            response = self._http.send(request, stream=True, follow_redirects=follow)
+            response = self._send(method, url, headers, content)
+            for _ in range(MAX_REDIRECTS if follow else 0):
+                if not response.has_redirect_location:
+                    break
+                url = url.join(response.headers["location"])
+                response.close()
+                response = self._send(method, url, headers, content)
             try:
                 yield response
             finally:
                 response.close()
+
+    def _send(
+        self, method: str, url: httpx2.URL, headers: Mapping[str, str] | None, content: Iterator[bytes] | bytes | None
+    ) -> httpx2.Response:
+        client = self._clients.for_url(url)
+        request = client.build_request(method, url, headers=self._headers(url, headers), content=content)
+        return client.send(request, stream=True)
 
     def check(self, response: httpx2.Response) -> None:
         """Raise the error that an answer carries, if it carries one."""
@@ -136,9 +141,10 @@ class Connection:
         self._refuse_offline()
         url = self._url(path)
         kept = {key: value for key, value in (params or {}).items() if value not in (None, "", ())}
-        request = self._http.build_request(method, url, params=kept or None, json=json, headers=self._headers(url))
+        client = self._clients.for_url(url)
+        request = client.build_request(method, url, params=kept or None, json=json, headers=self._headers(url))
         with self._explained():
-            response = self._http.send(request, stream=True)
+            response = client.send(request, stream=True)
             try:
                 self.check(response)
                 body = _read_bounded(response, MAX_JSON_BYTES)
@@ -199,49 +205,6 @@ class Connection:
             raise NetworkError(
                 f"The connection to {endpoint} broke ({_reason(error)}). Try again; what was sent or fetched is kept."
             ) from error
-
-
-class _WideTransport(httpx2.HTTPTransport):
-    """HTTP to this machine, read in large pieces.
-
-    With the usual 64 KB, most of a fast download's time goes into bookkeeping.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context)
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=context, max_connections=16, keepalive_expiry=5.0, network_backend=_WideBackend()
-        )
-
-
-class _WideBackend(httpcore2.SyncBackend):
-    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
-        return _WideStream(super().connect_tcp(*args, **kwargs))
-
-
-class _WideStream(httpcore2.NetworkStream):
-    def __init__(self, inner: httpcore2.NetworkStream) -> None:
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max(max_bytes, READ_BYTES), timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(self, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
-        return _WideStream(self._inner.start_tls(*args, **kwargs))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
-@lru_cache(maxsize=1)
-def _tls_context() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -22,6 +22,7 @@ CLIENT_MODULES = {
     "client_admin",
     "connection",
     "doctor",
+    "http_clients",
     "multipart",
     "offline",
     "records",
