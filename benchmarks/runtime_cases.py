@@ -14,6 +14,9 @@ import torch
 from benchmarks.runtime_setup import ADAPTERS, Setup, open_base, open_ours, open_peft
 from hub.runtime import Model
 
+STEPS = 31
+"""Repetitions of what takes a fraction of a second, where a median of 7 would be the scheduler's."""
+
 Times = dict[str, list[float]]
 """What was run -> seconds of every repetition."""
 
@@ -165,7 +168,7 @@ def _one_row(bare: Any, peft: Any, ours: Model, repetitions: int) -> list[Row]:
         with ours.using(None):
             ours_bare.step()
 
-    times = by_turns(steps | {"lorahub without an adapter": step_bare}, repetitions)
+    times = by_turns(steps | {"lorahub without an adapter": step_bare}, max(STEPS, repetitions), warm_up=3)
     measure = "decode, 1 row, one adapter"
     return [
         ratio(measure, times, "PEFT", "lorahub", 1.2),
@@ -194,7 +197,8 @@ def _mixed(setup: Setup, bare: Any, peft: Any, ours: Model, repetitions: int) ->
             "lorahub mixed": step_mixed,
             "8 rows with one adapter": one.step,
         },
-        repetitions,
+        max(STEPS, repetitions),
+        warm_up=3,
     )
     measure = "decode, 8 rows, 4 adapters mixed"
     return [

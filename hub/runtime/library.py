@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from hub.sources import parse_source
 
 if TYPE_CHECKING:
     from hub.base_spec import BaseSpec
+    from hub.records import VersionInfo
     from hub.runtime.base_check import BaseCheck
     from hub.settings import ClientSettings
 
@@ -54,6 +55,7 @@ class Library:
         self._attachment, self._settings, self._check = attachment, settings, check
         self._known: dict[str, Known] = {}
         self._names: dict[str, str] = {}  # what a caller wrote -> the ref it resolved to
+        self._resolved: dict[str, VersionInfo] = {}
 
     @property
     def spec(self) -> BaseSpec | None:
@@ -67,6 +69,10 @@ class Library:
             return self._add_folder(ref, source)
         exact = self.slots.get(str(source)) if source.is_immutable else None
         return exact or self._add_version(ref, source)
+
+    def expect(self, resolved: Mapping[str, VersionInfo]) -> None:
+        """Take these refs as resolved when they are added next: the registry has been asked, and the answer checked."""
+        self._resolved.update(resolved)
 
     def require(self, ref: RefLike, *, add: bool = False) -> Loaded:
         """Return an adapter that was added, reading it again if it had to leave its slot.
@@ -134,13 +140,14 @@ class Library:
 
         if self._settings is None:
             raise AdapterNotFound(f"{source} names a registry's adapter, and this model was loaded without a registry.")
-        info = sync.resolve(source, self._settings)
+        asked_before = self._resolved.pop(str(source), None)
+        info = asked_before or sync.resolve(source, self._settings)
         name = str(info.ref)
         loaded = self.slots.get(name)
         if loaded is not None:
             self._names[str(asked)] = name
             return loaded
-        if info.manifest is not None:
+        if info.manifest is not None and asked_before is None:
             self._check.manifest(name, info.manifest)
         return self._load(asked, name, sync.fetch(info, self._settings), info.manifest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from hub import sync
 from hub.base_spec import BaseSpec
 from hub.errors import InvalidRequest
+from hub.records import VersionInfo
 from hub.refs import AdapterRef
 from hub.runtime import four_bit
 from hub.runtime.adapters import Placement
@@ -62,9 +64,9 @@ def load(
     else:
         folder = locate_base(base)
         check = BaseCheck(BaseSpec.from_folder(folder), strict)
-        _check_versions(refs, settings, check)
+        resolved = _check_versions(refs, settings, check)
         loaded = load_base(folder, quantize, where, settings.cache)
-        model = _make_model(loaded, settings, check, slots, Origin(folder))
+        model = _make_model(loaded, settings, check, slots, Origin(folder), resolved)
     for ref in refs:
         model.add(ref)
     if refs:
@@ -84,20 +86,30 @@ def _settings(registry: str | None) -> ClientSettings:
     return settings.with_endpoint(registry) if registry else settings
 
 
-def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: BaseCheck) -> None:
-    """Ask every adapter's manifest whether it fits, before anything is fetched or loaded."""
+def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: BaseCheck) -> dict[str, VersionInfo]:
+    """Ask every adapter's manifest whether it fits, before anything is fetched; return what the refs resolved to."""
+    resolved = {}
     for source in map(parse_source, refs):
         if isinstance(source, AdapterRef):
-            info = sync.resolve(source, settings)
+            info = resolved[str(source)] = sync.resolve(source, settings)
             if info.manifest is not None:
                 check.manifest(str(info.ref), info.manifest)
+    return resolved
 
 
-def _make_model(base: nn.Module, settings: ClientSettings, check: BaseCheck, slots: int, origin: Origin) -> Model:
+def _make_model(
+    base: nn.Module,
+    settings: ClientSettings,
+    check: BaseCheck,
+    slots: int,
+    origin: Origin,
+    resolved: Mapping[str, VersionInfo] | None = None,
+) -> Model:
     selection = Selection()
     attachment = Attachment(base, selection)
     four_bit.keep_weights_unpacked(attachment.modules.values())
     library = Library(Slots(slots), attachment, _placement(base, attachment), settings, check)
+    library.expect(resolved or {})
     base.eval()
     return Model(base, library, attachment, selection, origin)
 

@@ -20,15 +20,9 @@ TOKENS = support.TOKENS
 
 @pytest.fixture
 def folders(bases, tmp_path):
+    base, targets = bases("llama"), support.targets_of("llama")
     return [
-        write_adapter(
-            bases("llama"),
-            tmp_path / f"a{i}",
-            seed=i,
-            r=3 + i,
-            target_modules=support.targets_of("llama"),
-            use_dora=i == 2,
-        )
+        write_adapter(base, tmp_path / f"a{i}", seed=i, r=3 + i, target_modules=targets, use_dora=i == 2)
         for i in range(3)
     ]
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hub
+import hub.sync
 from hub.errors import AdapterNotFound, Conflict, HubError, Incompatible, VersionNotFound
 from hub.runtime import adapter_weights
 from tests.runtime import support
@@ -69,6 +70,14 @@ def test_a_name_without_a_version_means_what_it_meant_when_it_was_added(base, re
     model.use(None)
     model.remove("task/qa")
     assert model.adapters == ()
+
+
+def test_a_load_asks_the_registry_once_for_each_ref(base, monkeypatch):
+    asked: list[str] = []
+    real = hub.sync.resolve
+    monkeypatch.setattr("hub.sync.resolve", lambda ref, *rest: asked.append(str(ref)) or real(ref, *rest))
+    load_model(base, "task/qa@v1", "task/qa")
+    assert asked == ["task/qa@v1", "task/qa"]
 
 
 def test_a_file_of_the_cache_is_mapped_and_a_folder_s_is_not(base, folders, monkeypatch):
