@@ -44,7 +44,22 @@ def open_model(folder: Path, dtype: torch.dtype, device: torch.device, **options
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, device_map={"": device}, use_safetensors=True, trust_remote_code=False, **options
         )
+    _let_it_be_saved(model)
     return model.eval()
+
+
+def _let_it_be_saved(model: Any) -> None:
+    """Forget how a 4-bit checkpoint was read: transformers would reverse those steps when it saves, and can't.
+
+    Nothing is to be reversed: the state of a 4-bit layer has the checkpoint's form by itself.
+    """
+    steps = getattr(model, "_weight_conversions", None)
+    if steps:
+        model._weight_conversions = [
+            step
+            for step in steps
+            if not any(type(part).__name__ == "Bnb4bitDeserialize" for part in getattr(step, "operations", ()))
+        ]
 
 
 def _as_from(model: Any, folder: Path, dtype: torch.dtype) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 
 from hub.errors import Conflict, InvalidRequest
 from hub.parameters import ParameterSummary, summarize
-from hub.refs import AdapterRef
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
+from hub.runtime.choosing import Ref, Use, check_rows, label_of, refs_of, rows_of
 from hub.runtime.combine import combine
 from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
 from hub.runtime.library import Library
@@ -25,12 +25,6 @@ from hub.runtime.original import OriginalWeights
 from hub.runtime.probe import compare, probe_tokens
 from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
-
-Ref = str | os.PathLike[str] | AdapterRef
-"""A registry ref (`task/qa@v2`) or the folder of a PEFT adapter (`./my-adapter`)."""
-
-Use = Ref | None | Mapping[Ref, float]
-"""One adapter, None for the bare base, or several with a weight each."""
 
 
 class Model:
@@ -94,7 +88,7 @@ class Model:
             if loaded is not None:
                 self._switch(loaded.choice)
                 return
-        with self._library.held(_refs([adapter]), add=False):
+        with self._library.held(refs_of([adapter]), add=False):
             self._switch(self._choose(adapter, rank))
 
     @contextmanager
@@ -104,7 +98,7 @@ class Model:
         adapter: as in `use`, or a list with one entry for every row of the batches to come.
         """
         self._refuse_while_merged("switch")
-        with self._choice_of(_rows(adapter), rank, add=False):
+        with self._choice_of(rows_of(adapter), rank, add=False):
             yield self
 
     def compile(self, *, max_rank: int | None = None, **options: Any) -> None:
@@ -143,7 +137,7 @@ class Model:
         """
         asked = self.active if ref is None else ref
         if asked is None or isinstance(asked, Mapping):
-            raise InvalidRequest(f"{_label(asked)} is active: say whose summary you want, model.summary(ref).")
+            raise InvalidRequest(f"{label_of(asked)} is active: say whose summary you want, model.summary(ref).")
         return summarize(self._library.require(asked).content, self._library.spec)
 
     def print_trainable_parameters(self) -> None:
@@ -166,7 +160,7 @@ class Model:
         than 0.9 of the adapter, InvalidRequest for a mode that this base doesn't have.
         """
         if self._before_merge is not None:
-            raise Conflict(f"{_label(self.active)} is merged already. model.unmerge() first.")
+            raise Conflict(f"{label_of(self.active)} is merged already. model.unmerge() first.")
         if self._library.slots.bank is not None:
             raise Conflict("This model is compiled for adapters in slots. Load it again to merge one.")
         before = self._selection.shared
@@ -213,7 +207,7 @@ class Model:
         divergence, same = compare(lambda: logits(before), lambda: logits(merged))
         return MergeReport(
             mode=mode,
-            adapter=_label(before.label),
+            adapter=label_of(before.label),
             modules=agreement.modules,
             retention=agreement.retention,
             residual=agreement.residual,
@@ -259,9 +253,9 @@ class Model:
         if adapters is None:
             return self._keep_choice()
         self._refuse_while_merged("choose adapters")
-        rows = _rows(adapters)
+        rows = rows_of(adapters)
         if rows is adapters:
-            _check_rows(rows, args, kwargs)
+            check_rows(rows, args, kwargs)
         return self._choice_of(rows, add=True)
 
     @contextmanager
@@ -276,7 +270,7 @@ class Model:
     @contextmanager
     def _choice_of(self, rows: Sequence[Use], rank: int | None = None, *, add: bool) -> Iterator[None]:
         """Choose for this thread: one adapter per row, or one for all."""
-        with self._library.held(_refs(rows), add=add):
+        with self._library.held(refs_of(rows), add=add):
             choices = [self._choose(row, rank) for row in rows]
             if all(choice is choices[0] for choice in choices):
                 choice = choices[0]
@@ -318,39 +312,4 @@ class Model:
 
     def _refuse_while_merged(self, what: str) -> None:
         if self._before_merge is not None:
-            raise Conflict(f"{_label(self.active)} is merged, so this model can't {what}. model.unmerge() first.")
-
-
-def _label(active: str | Mapping[str, float] | None) -> str:
-    """Return an adapter, or a weighted sum of them, as a text."""
-    if isinstance(active, Mapping):
-        return " + ".join(f"{weight:g}*{ref}" for ref, weight in active.items())
-    return active or "the bare base"
-
-
-def _rows(adapters: Use | Sequence[Use]) -> Sequence[Use]:
-    """Return a list of rows as it is, and a single choice as a list of it alone."""
-    is_list = isinstance(adapters, Sequence) and not isinstance(adapters, str)
-    return adapters if is_list else [adapters]  # type: ignore[return-value,list-item]
-
-
-def _refs(uses: Iterable[Use]) -> list[Ref]:
-    """Return every ref that these choices name, each once."""
-    refs: dict[str, Ref] = {}
-    for use in uses:
-        for ref in use if isinstance(use, Mapping) else () if use is None else (use,):
-            if not isinstance(ref, (str, os.PathLike, AdapterRef)):
-                raise InvalidRequest(f"{ref!r} is no adapter: give a ref, a folder, None, or {{ref: weight}}.")
-            refs.setdefault(str(ref), ref)
-    return list(refs.values())
-
-
-def _check_rows(rows: Sequence[Use], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest unless there is one entry for every row of the batch."""
-    given = [kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")] + list(args[:1])
-    batch = next((len(value) for value in given if isinstance(value, torch.Tensor)), None)
-    if not rows or (batch is not None and batch != len(rows)):
-        raise InvalidRequest(
-            f"adapters names {len(rows)} rows, and the batch has {batch or 'some'}. Give one ref or None for every "
-            "row, or a single ref for all."
-        )
+            raise Conflict(f"{label_of(self.active)} is merged, so this model can't {what}. model.unmerge() first.")
