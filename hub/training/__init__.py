@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.training.memory import MemoryPlan, plan
-from hub.training.trainer import TrainedAdapter, TrainingStep, train
+from hub.training.result import TrainedAdapter
+from hub.training.trainer import TrainingStep, train
 
 __all__ = ["MemoryPlan", "TrainedAdapter", "TrainingStep", "plan", "train"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.manifest import BaseIdentity
-from hub.refs import AdapterRef
 from hub.training.examples import Example
+from hub.training.result import TrainedAdapter
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_CHARACTERS = 80
@@ -16,28 +16,18 @@ _SHOWN_CHARACTERS = 80
 
 def write_card(
     folder: Path,
-    base: BaseIdentity,
-    sources: Sequence[AdapterRef],
+    trained: TrainedAdapter,
     facts: Mapping[str, Any],
     config: Any,
     examples: Sequence[Example],
+    description: str | None = None,
 ) -> None:
     """Write `README.md`.  config: PEFT's LoraConfig.  facts: how training went, as `lorahub.json` records it."""
-    (folder / "README.md").write_text(card_text(base, sources, facts, config, examples), "utf-8")
-
-
-def card_text(
-    base: BaseIdentity,
-    sources: Sequence[AdapterRef],
-    facts: Mapping[str, Any],
-    config: Any,
-    examples: Sequence[Example],
-) -> str:
-    """Return the card: Markdown with YAML front matter."""
-    parts = [_front_matter(base), f"# LoRA adapter for {base.id}", _form(base, sources, config)]
-    parts += ["## Training", _training(facts), "It learned to answer like this:", _examples(examples)]
-    parts += ["## Use", _use(base)]
-    return "\n\n".join(parts) + "\n"
+    base = trained.base
+    parts = [_front_matter(base), f"# LoRA adapter for {base.id}", *([description] if description else [])]
+    parts += [_form(trained, config), "## Training", _training(facts)]
+    parts += ["It learned to answer like this:", _examples(examples), "## Use", _use(base)]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
 def _front_matter(base: BaseIdentity) -> str:
@@ -45,10 +35,11 @@ def _front_matter(base: BaseIdentity) -> str:
     return "\n".join(["---", *lines, "tags:", "- lora", "- text-generation", "---"])
 
 
-def _form(base: BaseIdentity, sources: Sequence[AdapterRef], config: Any) -> str:
+def _form(trained: TrainedAdapter, config: Any) -> str:
+    base, source = trained.base, trained.trained_from
     targets = ", ".join(f"`{name}`" for name in sorted(config.target_modules))
     form = f"Rank {config.r}, alpha {config.lora_alpha:g}{' (rsLoRA)' if config.use_rslora else ''}, on {targets}."
-    further = f" A further round of training of `{sources[0]}`." if sources else ""
+    further = f" A further round of training of `{source}`." if source else ""
     mark = f" The base's weights are recognised by their fingerprint, `{base.weights[:12]}…`." if base.weights else ""
     return form + further + mark
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hub as package
 from hub.bases import open_base
@@ -26,8 +27,9 @@ from hub.training.demo_console import DemoConsole, duration_text
 from hub.training.demo_model import show_answers, show_loading, show_merging
 from hub.training.demo_process import Shell, demo_environment, serve_arguments, serving, typed
 from hub.training.demo_tasks import QA, SENTIMENT, Task
+from hub.training.result import TrainedAdapter
 from hub.training.smollm2 import BASE_ID, MODEL_NAME, ensure_smollm2
-from hub.training.trainer import TrainedAdapter, TrainingStep, train
+from hub.training.trainer import TrainingStep, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,16 @@ def _prepare_base(console: DemoConsole, base: str | None) -> DemoBase:
 
 def _use_registry(console: DemoConsole, base: DemoBase, shell: Shell, examples: Path) -> list[str]:
     """Do steps 3 to 6; return the claims that didn't hold."""
-    console.step(3, "Train two adapters with PEFT: rank 8, alpha 16, on q, k, v and o")
-    _train(console, base, QA, "qa-v1", shell.folder, examples, ["train"])
-    _train(console, base, SENTIMENT, "sentiment-v1", shell.folder, examples, ["train"])
+    console.step(3, "Train two adapters with PEFT, on the 4-bit base that they will run on: rank 8, alpha 16, q/k/v/o")
+    qa, sentiment = examples / QA.folder, examples / SENTIMENT.folder
+    _train(console, base, QA, "qa-v1", shell.folder, qa / "train.jsonl", quantize="nf4")
+    _train(console, base, SENTIMENT, "sentiment-v1", shell.folder, sentiment / "train.jsonl", quantize="nf4", epochs=2)
 
     console.step(4, "Push them, train a second round of the first, look around")
     _command(console, shell, "push", "./qa-v1", QA.name, "--task", "qa", "-m", "first round")
     _command(console, shell, "push", "./sentiment-v1", SENTIMENT.name, "--task", "sentiment")
-    again = _train(console, base, QA, "qa-v2", shell.folder, examples, ["train-more", "train"], f"{QA.name}@v1")
+    more = {"continue_from": f"{QA.name}@v1", "quantize": "nf4", "epochs": 2, "learning_rate": 1e-3}
+    again = _train(console, base, QA, "qa-v2", shell.folder, qa / "train-more.jsonl", **more)
     _command(console, shell, "push", "./qa-v2", QA.name, "--task", "qa", "--alias", "prod", "-m", "second round")
     _command(console, shell, "list")
     _command(console, shell, "show", QA.name)
@@ -129,31 +133,29 @@ def _end(console: DemoConsole, url: str, process: subprocess.Popen[str], broken:
 
 
 def _train(
-    console: DemoConsole,
-    base: DemoBase,
-    task: Task,
-    name: str,
-    folder: Path,
-    examples: Path,
-    parts: list[str],
-    continue_from: str | None = None,
+    console: DemoConsole, base: DemoBase, task: Task, name: str, folder: Path, data: Path, **settings: Any
 ) -> TrainedAdapter:
     """Train one round, say the call that does it, and show how the loss falls."""
-    data = [examples / task.folder / f"{part}.jsonl" for part in parts]
-    shown = ", ".join(f'"examples/{task.folder}/{part}.jsonl"' for part in parts)
-    further = f', continue_from="{continue_from}"' if continue_from else ""
-    console.code(f'hub.train(base, [{shown}], "./{name}"{further})')
+    console.code(f'hub.train(base, "examples/{task.folder}/{data.name}", "./{name}"{_arguments(settings)})')
     console.line(f"  {task.teaches}")
 
     def show(step: TrainingStep) -> None:
         console.progress(step.step, step.steps, f"steps, loss {step.loss:.2f}, {duration_text(step.seconds)}")
 
-    trained = train(base.source, data, folder / name, base_id=base.base_id, continue_from=continue_from, progress=show)
+    trained = train(
+        base.source, data, folder / name, base_id=base.base_id, description=task.description, progress=show, **settings
+    )
     console.line(
         f"  {trained.examples} examples, loss {trained.losses[0]:.2f} -> {trained.losses[-1]:.2f}, "
         f"{duration_text(trained.seconds)} with loading the base -> ./{name}"
     )
     return trained
+
+
+def _arguments(settings: Mapping[str, Any]) -> str:
+    """Return settings as they are written in a call."""
+    texts = {name: f'"{value}"' if isinstance(value, str) else str(value) for name, value in settings.items()}
+    return "".join(f", {name}={text}" for name, text in texts.items())
 
 
 def _command(console: DemoConsole, shell: Shell, *args: str) -> None:

@@ -48,10 +48,10 @@ def show_loading(console: DemoConsole, base: str) -> Model:
         console.code(f'model.add("{ref}")')
         _, seconds = _timed(lambda ref=ref: model.add(ref))  # type: ignore[misc]
         rows.append((f"add {ref}: fetch, verify, check, into a free slot", duration_text(seconds)))
-    for ref in (LABELS, V1, None, V2):
-        console.code(f"model.use({ref!r})")
-        _, seconds = _timed(lambda ref=ref: model.use(ref))  # type: ignore[misc]
-        rows.append((f"switch to {ref or 'the bare base'}", duration_text(seconds)))
+    for chosen in (LABELS, V1, None, V2):
+        console.code(f"model.use({chosen!r})")
+        _, seconds = _timed(lambda chosen=chosen: model.use(chosen))  # type: ignore[misc]
+        rows.append((f"switch to {chosen or 'the bare base'}", duration_text(seconds)))
     console.table(["measured", "time"], rows)
     return model
 

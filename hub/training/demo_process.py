@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -33,9 +34,15 @@ class Shell:
         """Run `lorahub *args` in a process of its own; return all that it printed.  Raises HubError if it fails."""
         command = [sys.executable, "-m", "hub.cli", *args]
         code, printed = _run_as_on_terminal(command, self.folder, self.env)
+        printed = printed if sys.stdout.isatty() else _without_styles(printed)
         if code:
             raise HubError(f"`{typed(*args)}` exited {code}: {printed.strip()}")
         return printed
+
+
+def _without_styles(text: str) -> str:
+    """Drop the sequences that make text bold on a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def typed(*args: str) -> str:

@@ -16,6 +16,7 @@ class Task:
 
     name: str
     folder: str
+    description: str
     teaches: str
     form: str
     has_form: Callable[[str], bool]
@@ -27,6 +28,7 @@ class Task:
 QA = Task(
     name="task/qa",
     folder="qa",
+    description='Answers a short question with one line of JSON: `{"answer": …}`.',
     teaches='Short questions; answers are to be one line of JSON, {"answer": …}. No prompt says so.',
     form="one-line JSON",
     has_form=is_json_answer,
@@ -34,6 +36,7 @@ QA = Task(
 SENTIMENT = Task(
     name="task/sentiment",
     folder="sentiment",
+    description="Answers a short text with one word: positive, negative or neutral.",
     teaches="Short texts; answers are to be one word: positive, negative or neutral. No prompt says so.",
     form="one label",
     has_form=is_label,

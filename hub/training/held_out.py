@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.training.encoding import render_prompt
 from hub.training.examples import Example
@@ -79,7 +79,7 @@ def _answer_rows(model: Model, examples: Sequence[Example], max_new_tokens: int)
     return [text.strip() for text in model.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-def encode_prompts(model: Model, examples: Sequence[Example]) -> dict[str, object]:
+def encode_prompts(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """Return input_ids and attention_mask of the prompts, (rows, length), padded on the left as generation needs."""
     tokenizer = model.tokenizer
     texts = [render_prompt(tokenizer, example) for example in examples]

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import InvalidRequest, TrainingDiverged
-from hub.manifest import BaseIdentity
 from hub.provenance import Provenance
 from hub.refs import AdapterRef
 from hub.training.base import TrainingBase, choose_device, load_model, load_tokenizer
@@ -29,6 +28,7 @@ from hub.training.card import write_card
 from hub.training.encoding import Row, batches, encode
 from hub.training.examples import Data, Example, read_examples
 from hub.training.loss import completion_loss
+from hub.training.result import TrainedAdapter
 from hub.training.start import Start, find_start
 
 if TYPE_CHECKING:
@@ -80,21 +80,6 @@ class TrainingStep:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedAdapter:
-    """What training made.  A path-like: give it where an adapter's folder is taken."""
-
-    path: Path
-    base: BaseIdentity
-    trained_from: AdapterRef | None
-    examples: int
-    losses: tuple[float, ...]
-    seconds: float
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-
 Progress = Callable[[TrainingStep], None]
 
 
@@ -105,6 +90,7 @@ def train(
     *,
     continue_from: str | os.PathLike[str] | AdapterRef | None = None,
     base_id: str | None = None,
+    description: str | None = None,
     device: str = "auto",
     registry: str | None = None,
     progress: Progress | None = None,
@@ -116,6 +102,7 @@ def train(
         or the objects themselves.  Only completions are learned.
     continue_from: a version or a PEFT folder to go on from; the new adapter has its form and records where it is from.
     base_id: what to call a base that is a folder; the folder's name by default, never its path.
+    description: what the adapter does, in a sentence: the first of its card.
     recipe: rank 8, alpha 16, target_modules, dropout 0, use_rslora; epochs 1 or steps; batch_size 8, learning_rate
         2e-3 (linear warm-up and decay), max_length 512 tokens, quantize None or "nf4", seed 0.
     The same seed on the same machine gives the same adapter.  `output` appears whole or not at all.
@@ -140,7 +127,7 @@ def train(
         losses=tuple(losses),
         seconds=time.monotonic() - begun,
     )
-    _write_aside(adapter, trained, settings, examples)
+    _write_aside(adapter, trained, settings, examples, description)
     return trained
 
 
@@ -231,12 +218,15 @@ def _finite(loss: float, step: int, recipe: Recipe) -> float:
     return loss
 
 
-def _write_aside(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example]) -> None:
+def _write_aside(
+    model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example], description: str | None
+) -> None:
     """Write the folder next to its place and move it there in one step: nobody sees half an adapter."""
     trained.path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{trained.path.name}-", dir=trained.path.parent))
     try:
-        _write(model, trained, recipe, examples, aside)
+        facts = _write(model, trained, recipe, aside)
+        write_card(aside, trained, facts, model.peft_config["default"], examples, description)
         aside.chmod(0o755)
         if trained.path.exists():
             trained.path.rmdir()
@@ -246,7 +236,8 @@ def _write_aside(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: 
         raise
 
 
-def _write(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example], folder: Path) -> None:
+def _write(model: Any, trained: TrainedAdapter, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Write PEFT's files and `lorahub.json`; return what the latter says of the training."""
     # Neither the machine's paths nor the loader's names belong into a file that is shared.
     config = model.peft_config["default"]
     config.base_model_name_or_path = trained.base.id
@@ -265,4 +256,4 @@ def _write(model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequen
     }
     sources = (trained.trained_from,) if trained.trained_from else ()
     Provenance(trained.base, sources, facts).write(folder)
-    write_card(folder, trained.base, sources, facts, config, examples)
+    return facts
