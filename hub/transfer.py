@@ -31,6 +31,7 @@ PIECE_BYTES = 256 * 1024 * 1024
 """One request's share of an upload: a proxy that keeps bodies back until they are whole never holds more."""
 
 MAX_WAIT_SECONDS = 5.0
+WAIT_FOR_WRITER_SECONDS = 0.2
 _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
@@ -283,9 +284,12 @@ class _Upload:
         """The offset that the registry has instead of ours.  One that changes its mind for ever is given up on."""
         offset = error.details.get("offset")
         self._corrections += 1
-        is_sane = isinstance(offset, int) and 0 <= offset <= self._plan.size and offset != self._offset
+        is_sane = isinstance(offset, int) and 0 <= offset <= self._plan.size
         if not is_sane or self._corrections > ATTEMPTS:
             raise IntegrityError("The registry can't say how much of the upload it has. Push again.") from error
+        if offset == self._offset:
+            # A request whose connection broke is still being written there: what it says now, it will say again.
+            self._stop.wait(WAIT_FOR_WRITER_SECONDS * self._corrections)
         return int(str(offset))
 
     def _ask_offset(self) -> int:
