@@ -163,6 +163,7 @@ def test_a_version_is_never_changed_and_its_number_never_given_again(admin: Api,
     assert admin.get(f"{version}/v1").json["digest"] == first["digest"]
 
 
+@pytest.mark.slow
 def test_many_publishers_at_once_lose_nothing(server: RunningServer, admin: Api, tmp_path: Path) -> None:
     """Over the wire and two workers; the registry's own tests go further."""
     folders = [write_adapter(tmp_path / str(seed), seed=100 + seed) for seed in range(8)]
@@ -175,7 +176,7 @@ def test_many_publishers_at_once_lose_nothing(server: RunningServer, admin: Api,
     assert sorted(numbers) == list(range(1, 9))
 
 
-@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("kind", ["read", pytest.param("write", marks=pytest.mark.slow)])
 def test_a_rate_limit_holds_over_all_workers(tmp_path: Path, kind: str) -> None:
     limit = 40
     env = {"LORAHUB_READS_PER_MINUTE": str(limit), "LORAHUB_WRITES_PER_MINUTE": str(limit)}

@@ -124,6 +124,7 @@ def test_a_full_disk_for_blobs_is_507_and_reads_go_on(tmp_path: Path, small_disk
         assert "task/qa@v2" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_the_database_is_507_and_recovers(tmp_path: Path, small_disk: Path) -> None:
     database = small_disk / "registry.sqlite3"
     store = tmp_path / "blobs"

@@ -23,7 +23,7 @@ CLIENTS = 6
 
 
 def test_a_little_load_leaves_no_trace(tmp_path: Path) -> None:
-    mixed_load(tmp_path, seconds=12)
+    mixed_load(tmp_path, seconds=6)
 
 
 @pytest.mark.slow

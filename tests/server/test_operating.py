@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, run_cli, running_server
 from tests.web.api import Api, OverSocket
@@ -34,6 +36,7 @@ def test_a_user_gets_a_token_and_a_namespace_and_pushes(server: RunningServer, t
     assert server.cli("whoami", check=False, LORAHUB_TOKEN=secret).returncode == 4
 
 
+@pytest.mark.slow
 def test_a_revoked_token_stops_at_once(server: RunningServer) -> None:
     made = json.loads(server.cli("token", "create", "ci", "--json").stdout)
     assert made["secret"] not in server.cli("token", "list", "--json").stdout
@@ -43,6 +46,7 @@ def test_a_revoked_token_stops_at_once(server: RunningServer) -> None:
     assert next(item for item in listed if item["id"] == made["id"])["revoked_at"]
 
 
+@pytest.mark.slow
 def test_a_quota_is_held_and_told(server: RunningServer, tmp_path: Path) -> None:
     server.cli("namespace", "create", "small")
     server.cli("namespace", "quota", "small", "--bytes", "1000")
@@ -51,6 +55,7 @@ def test_a_quota_is_held_and_told(server: RunningServer, tmp_path: Path) -> None
     assert "1,000" in refused.stderr or "quota" in refused.stderr.lower()
 
 
+@pytest.mark.slow
 def test_every_change_is_in_the_audit_log(server: RunningServer) -> None:
     server.cli("namespace", "create", "logged")
     events = json.loads(server.cli("namespace", "audit", "logged", "--json").stdout)
@@ -80,6 +85,7 @@ def test_garbage_goes_and_what_is_used_stays(server: RunningServer, tmp_path: Pa
     assert Path(server.cli("pull", "kept/one@v1").stdout.strip()).is_dir()
 
 
+@pytest.mark.slow
 def test_fsck_names_the_version_that_a_flipped_byte_hurts(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         server.cli("push", str(write_adapter(tmp_path / "e", seed=5)), "task/qa")
@@ -109,12 +115,14 @@ def test_an_operators_command_creates_no_registry_by_mistake(server: RunningServ
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_lost_admin_token_is_made_anew_on_the_servers_machine(server: RunningServer) -> None:
     secret = server.cli("token", "recover", "--data", str(server.data)).stdout.strip()
     shown = json.loads(server.cli("whoami", "--json", LORAHUB_TOKEN=secret).stdout)
     assert shown["admin"] is True
 
 
+@pytest.mark.slow
 def test_a_second_start_keeps_everything_and_prints_no_token(tmp_path: Path) -> None:
     with running_server(tmp_path) as first:
         first.cli("push", str(write_adapter(tmp_path / "f", seed=6)), "task/qa")
