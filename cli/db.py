@@ -57,6 +57,19 @@ def upgrade(revision: str, data: Path | None, database: str | None, store: str |
         click.echo(_moved(before, schema.current(opened)))
 
 
+@db.command("reindex")
+@server_options
+def reindex(data: Path | None, database: str | None, store: str | None) -> None:
+    """Build the catalog's index anew from the rows.  Reads go on, publishing waits.
+
+    For when `lorahub fsck` says that an adapter is not found by what it has.
+    """
+    from hub.registry import facets
+
+    with _open(data, database, store) as opened:
+        click.echo(f"{opened.transact(facets.rebuild):,} adapters are in the index.")
+
+
 @db.command("downgrade")
 @click.argument("revision")
 @click.option("--yes", is_flag=True, help="Don't ask.")

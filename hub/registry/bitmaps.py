@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
+import numpy as np
+
 CHUNK_BITS = 65_536
 _CHUNK_BYTES = CHUNK_BITS // 8
 _MASK = CHUNK_BITS - 1
@@ -46,13 +48,12 @@ def from_chunks(chunks: Iterable[tuple[int, bytes]]) -> int:
 
 def from_ids(ids: Iterable[int]) -> int:
     """Return the set of these ids."""
-    known = list(ids)
-    if not known:
+    known = np.fromiter(ids, dtype=np.int64)
+    if not known.size:
         return 0
-    bits = bytearray(max(known) // 8 + 1)
-    for number in known:
-        bits[number >> 3] |= 1 << (number & 7)
-    return int.from_bytes(bits, "little")
+    members = np.zeros(int(known.max()) + 1, dtype=bool)
+    members[known] = True
+    return int.from_bytes(np.packbits(members, bitorder="little").tobytes(), "little")
 
 
 def to_bytes(bitmap: int) -> bytes:
@@ -67,8 +68,5 @@ def has(bits: bytes, adapter_id: int) -> bool:
 
 def to_ids(bitmap: int) -> list[int]:
     """Return the ids in the set, ascending."""
-    found: list[int] = []
-    for place, byte in enumerate(to_bytes(bitmap)):
-        if byte:
-            found.extend(place * 8 + bit for bit in range(8) if byte >> bit & 1)
-    return found
+    bits = np.unpackbits(np.frombuffer(to_bytes(bitmap), dtype=np.uint8), bitorder="little")
+    return [int(number) for number in np.flatnonzero(bits)]

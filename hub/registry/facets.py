@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import groupby
 
-from sqlalchemy import delete, select, text, tuple_, union_all
+from sqlalchemy import Select, delete, select, text, tuple_, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,7 @@ SHOWN = ("task", "base", "method", "rank", "license", "dtype", "tag", "target")
 """The fields that a search page counts; `namespace`, `alpha` and `visibility` are only filtered by."""
 
 VALUES_PER_FACET = 50
+_PAGE = 1_000
 
 
 @contextmanager
@@ -90,8 +92,14 @@ def load(session: Session, terms: Iterable[Term]) -> dict[Term, int]:
     return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query))
 
 
-def load_common(session: Session, fields: Sequence[str] = SHOWN) -> dict[Term, int]:
-    """Return the sets of the commonest values of each field."""
+def load_common(session: Session) -> dict[Term, int]:
+    """Return the sets of the commonest values of each field that is shown."""
+    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(_common_values()))
+
+
+@cache
+def _common_values() -> Select[str, str, int, bytes]:
+    """Build the statement once: it is long, and every search page asks it."""
     parts = [
         select(
             select(TermRow.id, TermRow.field, TermRow.value)
@@ -100,12 +108,11 @@ def load_common(session: Session, fields: Sequence[str] = SHOWN) -> dict[Term, i
             .limit(VALUES_PER_FACET)
             .subquery()
         )
-        for field in fields
+        for field in SHOWN
     ]
     common = union_all(*parts).subquery()
     query = select(common.c.field, common.c.value, TermChunkRow.chunk, TermChunkRow.bits)
-    query = query.join(TermChunkRow, TermChunkRow.term_id == common.c.id)
-    return _sets((field, value, chunk, bits) for field, value, chunk, bits in session.execute(query))
+    return query.join(TermChunkRow, TermChunkRow.term_id == common.c.id)
 
 
 def values_of(session: Session, field: str) -> list[str]:
@@ -171,20 +178,24 @@ def rename_term(session: Session, row: AdapterRow, old: Term, new: Term) -> None
 
 
 def rebuild(session: Session) -> int:
-    """Make the whole index anew from the rows, and return how many adapters are in it."""
+    """Make the whole index anew from the rows, and return how many adapters are in it.  Reads go on meanwhile."""
+    if session.get_bind().dialect.name == "postgresql":
+        # Publishers wait behind this with their changes, which then are changes of the new index.
+        session.execute(text("LOCK TABLE terms IN EXCLUSIVE MODE"))
     session.execute(delete(TermChunkRow))
     session.execute(delete(TermRow))
     text_index.clear(session)
     members: dict[Term, list[int]] = {}
-    count = 0
-    rows = select(AdapterRow).where(AdapterRow.recent_id > 0, AdapterRow.deleted_at.is_(None)).order_by(AdapterRow.id)
-    for page in session.scalars(rows.execution_options(yield_per=1_000)).partitions():
-        count += len(page)
+    count = last = 0
+    shown = select(AdapterRow).where(AdapterRow.recent_id > 0, AdapterRow.deleted_at.is_(None))
+    while page := session.scalars(shown.where(AdapterRow.id > last).order_by(AdapterRow.id).limit(_PAGE)).all():
         text_index.put_many(session, [(row.id, text_of(session, row)) for row in page])
         for row in page:
             for term in terms_of(session, row):
                 members.setdefault(term, []).append(row.id)
-        session.expunge_all()
+        count, last = count + len(page), page[-1].id
+        for row in page:
+            session.expunge(row)
     for number, (term, ids) in enumerate(sorted(members.items()), start=1):
         session.add(TermRow(id=number, field=term[0], value=term[1], count=len(ids)))
         session.flush()

@@ -7,27 +7,68 @@ asks for that number and for the caller's rights; a version seen before at the s
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.orm import aliased
 
-from hub.refs import AdapterName, AdapterRef
+from hub.refs import LATEST, AdapterName, AdapterRef
 from hub.registry import versions
 from hub.registry.access import Action, Actor, allows
 from hub.registry.context import Context
 from hub.registry.lookup import no_adapter
+from hub.registry.models import AliasRow, BaseRow, LineageRow, ManifestRow, MetricRow, UserRow, VersionRow
 from hub.registry.permissions import to_role
-from hub.registry.values import Version
+from hub.registry.values import Metric, Version
 
 _STATE = text(
     """
-    SELECT adapters.id, adapters.revision, adapters.private OR namespaces.private AS private, members.role
+    SELECT adapters.id, adapters.revision, adapters.latest_number,
+           adapters.private OR namespaces.private AS private, members.role
     FROM adapters
     JOIN namespaces ON namespaces.id = adapters.namespace_id
     LEFT JOIN members ON members.namespace_id = namespaces.id AND members.user_id = :user
     WHERE namespaces.name = :namespace AND adapters.name = :name AND adapters.deleted_at IS NULL
     """
+)
+
+# The statements of a version that isn't in memory, built once: building them takes longer than running them.
+_creator, _yanker = aliased(UserRow), aliased(UserRow)
+_FOUND = (
+    select(
+        *VersionRow.__table__.columns,
+        BaseRow.name.label("base"),
+        _creator.name.label("creator"),
+        _yanker.name.label("yanker"),
+        ManifestRow.body,
+    )
+    .select_from(VersionRow)
+    .join(ManifestRow, ManifestRow.version_id == VersionRow.id)
+    .outerjoin(BaseRow, VersionRow.base_id == BaseRow.id)
+    .outerjoin(_creator, VersionRow.created_by == _creator.id)
+    .outerjoin(_yanker, VersionRow.yanked_by == _yanker.id)
+    .where(VersionRow.adapter_id == bindparam("adapter"), VersionRow.deleted_at.is_(None))
+)
+_BY_NUMBER = _FOUND.where(VersionRow.number == bindparam("wanted"))
+_BY_DIGEST = _FOUND.where(VersionRow.digest == bindparam("wanted")).order_by(VersionRow.number.desc())
+_BY_ALIAS = _FOUND.join(AliasRow, AliasRow.version_id == VersionRow.id).where(
+    AliasRow.adapter_id == bindparam("adapter"), AliasRow.name == bindparam("wanted")
+)
+_ALIASES = select(AliasRow.name).where(AliasRow.version_id == bindparam("version")).order_by(AliasRow.name)
+_METRICS = (
+    select(MetricRow.name, MetricRow.value, MetricRow.dataset, UserRow.name.label("user"), MetricRow.at)
+    .outerjoin(UserRow, MetricRow.user_id == UserRow.id)
+    .where(MetricRow.version_id == bindparam("version"))
+    .order_by(MetricRow.name, MetricRow.dataset)
+)
+_parent = aliased(VersionRow)
+_LINEAGE = (
+    select(LineageRow.kind, LineageRow.ref, _parent.number)
+    .outerjoin(_parent, LineageRow.parent_id == _parent.id)
+    .where(LineageRow.version_id == bindparam("version"))
+    .order_by(LineageRow.kind, LineageRow.ref)
 )
 
 _Key = tuple[int, int, str]
@@ -59,6 +100,7 @@ class VersionCache:
 class _State:
     id: int
     revision: int
+    latest: int | None
 
 
 def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef) -> Version:
@@ -67,7 +109,8 @@ def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef
     found = cache.get(key)
     if found is None:
         # What is read now is at least as new as the revision that it is kept under, and that number never comes back.
-        found = versions.resolve(context, actor, ref)
+        # Where nothing is found, the slower way says what is missing and what there is instead.
+        found = _read(context, state, ref) or versions.resolve(context, actor, ref)
         cache.put(key, found)
     return found
 
@@ -81,4 +124,29 @@ def _readable_state(context: Context, actor: Actor, name: AdapterName) -> _State
     role = None if row.role is None else to_role(row.role)
     if row.private and not allows(actor, role, name.namespace, Action.READ):
         raise no_adapter(name)
-    return _State(row.id, row.revision)
+    return _State(row.id, row.revision, row.latest_number)
+
+
+def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
+    """Return the version from the database, or None when there is none to which the ref leads."""
+    wanted: int | str | None = ref.version or ref.digest or (state.latest if ref.alias == LATEST else ref.alias)
+    statement = _BY_NUMBER if isinstance(wanted, int) else _BY_DIGEST if ref.digest else _BY_ALIAS
+    if wanted is None:
+        return None
+    with context.database.read() as session:
+        connection = session.connection()
+        row = connection.execute(statement, {"adapter": state.id, "wanted": wanted}).first()
+        if row is None:
+            return None
+        asked = {"version": row.id}
+        return versions.to_version(
+            row,
+            ref.adapter,
+            created_by=row.creator,
+            yanked_by=row.yanker,
+            base=row.base,
+            aliases=connection.execute(_ALIASES, asked).scalars().all(),
+            lineage=[versions.to_lineage(*parent) for parent in connection.execute(_LINEAGE, asked)],
+            metrics=[Metric(*metric) for metric in connection.execute(_METRICS, asked)],
+            manifest_json=zlib.decompress(row.body),
+        )

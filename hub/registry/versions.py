@@ -6,8 +6,9 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -114,10 +115,10 @@ def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, 
             public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False)
             query = query.where(public | NamespaceRow.id.in_(readable))
         found = session.execute(query).all()
-    return tuple(_to_lineage(kind, f"{name}@v{number}", number) for kind, name, number in found)
+    return tuple(to_lineage(kind, f"{name}@v{number}", number) for kind, name, number in found)
 
 
-def _to_lineage(kind: str, ref: str, number: int | None) -> Lineage:
+def to_lineage(kind: str, ref: str, number: int | None) -> Lineage:
     return Lineage("merged-from" if kind == "merged-from" else "trained-from", ref, number)
 
 
@@ -145,45 +146,71 @@ def describe_many(
     metrics = _metrics(session, ids)
     lineage = _lineage(session, ids)
     return [
-        Version(
-            adapter=AdapterName.parse(row.full_name),
-            id=version.id,
-            number=version.number,
-            digest=version.digest,
-            created_at=version.created_at,
+        to_version(
+            version,
+            AdapterName.parse(row.full_name),
             created_by=users.get(version.created_by),
-            message=version.message,
-            task=version.task,
-            size_bytes=version.size_bytes,
-            file_count=version.file_count,
-            rank=version.rank,
-            alpha=version.alpha,
-            method=version.method,
-            target_modules=tuple(version.target_modules),
-            dtype=version.dtype,
-            parameters=version.parameters,
+            yanked_by=users.get(version.yanked_by),
             base=bases.get(version.base_id),
-            downloads=version.downloads,
-            yanked=_yanked(version, users.get(version.yanked_by)),
-            deprecated=_deprecated(version),
-            aliases=tuple(aliases.get(version.id, ())),
-            lineage=tuple(lineage.get(version.id, ())),
-            metrics=tuple(metrics.get(version.id, ())),
+            aliases=aliases.get(version.id, ()),
+            lineage=lineage.get(version.id, ()),
+            metrics=metrics.get(version.id, ()),
             manifest_json=load_manifest(session, version.id) if with_manifest else None,
         )
         for version in versions
     ]
 
 
+def to_version(
+    row: VersionRow | Row[*tuple[Any, ...]],
+    adapter: AdapterName,
+    *,
+    created_by: str | None,
+    yanked_by: str | None,
+    base: str | None,
+    aliases: Sequence[str],
+    lineage: Sequence[Lineage],
+    metrics: Sequence[Metric],
+    manifest_json: bytes | None,
+) -> Version:
+    """Return the value of one row of `versions`, with what hangs on it."""
+    return Version(
+        adapter=adapter,
+        id=row.id,
+        number=row.number,
+        digest=row.digest,
+        created_at=row.created_at,
+        created_by=created_by,
+        message=row.message,
+        task=row.task,
+        size_bytes=row.size_bytes,
+        file_count=row.file_count,
+        rank=row.rank,
+        alpha=row.alpha,
+        method=row.method,
+        target_modules=tuple(row.target_modules),
+        dtype=row.dtype,
+        parameters=row.parameters,
+        base=base,
+        downloads=row.downloads,
+        yanked=_yanked(row, yanked_by),
+        deprecated=_deprecated(row),
+        aliases=tuple(aliases),
+        lineage=tuple(lineage),
+        metrics=tuple(metrics),
+        manifest_json=manifest_json,
+    )
+
+
 def yanked_of(session: Session, version: VersionRow) -> Yanked | None:
     return _yanked(version, user_name(session, version.yanked_by)) if version.yanked_at is not None else None
 
 
-def _yanked(version: VersionRow, by: str | None) -> Yanked | None:
+def _yanked(version: VersionRow | Row[*tuple[Any, ...]], by: str | None) -> Yanked | None:
     return Yanked(version.yanked_reason or "", version.yanked_at, by) if version.yanked_at is not None else None
 
 
-def _deprecated(version: VersionRow) -> Deprecated | None:
+def _deprecated(version: VersionRow | Row[*tuple[Any, ...]]) -> Deprecated | None:
     if version.deprecated_at is None:
         return None
     return Deprecated(version.deprecated_reason or "", version.deprecated_successor, version.deprecated_at)
@@ -219,7 +246,7 @@ def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
     query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
     found: dict[int, list[Lineage]] = {}
     for row, number in session.execute(query):
-        found.setdefault(row.version_id, []).append(_to_lineage(row.kind, row.ref, number))
+        found.setdefault(row.version_id, []).append(to_lineage(row.kind, row.ref, number))
     return found
 
 
