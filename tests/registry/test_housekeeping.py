@@ -112,9 +112,11 @@ def test_file_that_no_row_names_is_collected_once_it_is_old(world: World) -> Non
 
 def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
     """Uploads and collections of the same few blobs, all at once: after each upload its blob is there."""
+    world.clock.now = datetime.now(UTC)  # by any other clock, uploads on their way look abandoned to gc
     bodies = [bytes([number]) * 100 for number in range(3)]
     stop = threading.Event()
     failures: list[str] = []
+    sent: list[str] = []
 
     def collect() -> None:
         while not stop.is_set():
@@ -123,6 +125,7 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
     def send(body: bytes) -> None:
         for _ in range(12):
             sha256 = world.put("task/qa", body)
+            sent.append(sha256)
             with world.context.database.read() as session:
                 row = session.get(BlobRow, sha256)
             # A row that is there means that the bytes are; gc may have taken both since.
@@ -140,6 +143,7 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
     stop.set()
     collector.join()
     assert failures == []
+    assert len(sent) == 12 * len(bodies), "no upload fails because of gc"
     assert world.registry.check_storage().ok
 
 
