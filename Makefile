@@ -65,12 +65,16 @@ test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.hf
+	$(BIN)/python -m benchmarks.hf
 
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry
 
 demo: $(READY_TO_RUN)  ## train, push, browse, load in 4 bit, switch, merge: for real
 	$(BIN)/lorahub demo
+
+screenshots: $(READY) browser  ## the pictures in docs/images, of a registry made for them
+	$(BIN)/python -m tests.catalog.screenshots catalog
 
 # The catalog's tests need a browser. Where this machine lets us install one, do; else those tests say why they are skipped.
 browser:
