@@ -16,7 +16,7 @@ REFERENCE = ROOT / "docs" / "reference.md"
 SOURCES = [path for folder in ("hub", "cli", "web", "migrations") for path in (ROOT / folder).rglob("*.py")]
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_COMMAND = re.compile(r"^\s*\$? ?lorahub ([a-z][a-z-]*)", re.MULTILINE)
+_COMMAND = re.compile(r"^\s*\$? ?lorahub (?!is ready:)([a-z][a-z-]*)", re.MULTILINE)
 _FENCE = re.compile(r"```.*?```", re.DOTALL)
 
 
