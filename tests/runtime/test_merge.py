@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 import transformers
 
 from hub.errors import Conflict, Incompatible, InvalidRequest, Unsupported
 from hub.runtime import four_bit, load
+from hub.runtime.original import OriginalWeights
 from tests.runtime import support
 from tests.runtime.support import load_model, logits, relative_error, write_adapter
 
@@ -103,6 +106,23 @@ def test_from_base_quantizes_the_original_weights_plus_the_update(bases, small):
         expected, _ = four_bit.quantize_like(dense._selection.shared.updates[index].weight.float(), update.weight.state)
         differing = (update.weight.codes != expected).double().mean().item()
         assert differing < 1e-3, "but for sums that round the other way"
+
+
+def test_from_base_holds_one_original_layer_at_a_time(bases, small, monkeypatch):
+    model = load_model(bases("llama"), small, quantize="nf4")
+    read, alive = OriginalWeights.__call__, []
+
+    def counted(self, module):
+        alive[:] = [kept for kept in alive if kept() is not None]
+        assert not alive, "the layer before this one is still held"
+        weight = read(self, module)
+        alive.append(weakref.ref(weight))
+        return weight
+
+    monkeypatch.setattr(OriginalWeights, "__call__", counted)
+    report = model.merge("from-base")
+    assert report.modules > 1
+    assert alive
 
 
 def test_from_base_without_the_original_weights_says_so(bases, small):
