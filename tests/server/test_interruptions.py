@@ -103,7 +103,7 @@ def test_stopping_lets_transfers_finish(tmp_path: Path) -> None:
         upload, weights = begin_upload(api, folder, "task/sent")
         sender = slow_sender(server, upload, weights, 2)
         reader = connect(server.url)
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         path = "/api/v1/adapters/task/stored/versions/v1/files/adapter_model.safetensors"
         reader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         received = reader.recv(1000)
