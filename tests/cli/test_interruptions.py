@@ -40,8 +40,16 @@ def proxy(server: RunningServer):
 
 
 def start(machine: Machine, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command as a terminal would: a test run in the background ignores SIGINT, and its children with it."""
     command = [sys.executable, "-m", "hub.cli", *arguments]
-    return subprocess.Popen(command, env=machine.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=machine.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
