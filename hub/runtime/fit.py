@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import nn
 
 from hub.adapter_content import AdapterContent, summarize
 from hub.adapter_keys import is_saved_module
+from hub.blueprint import ModuleShape
 from hub.errors import Incompatible
 from hub.lora_config import LoraConfig
 from hub.runtime import dense
+from hub.targets import ALL_LINEAR, TargetRule
 
 
 def check_fit(content: AdapterContent, modules: Mapping[str, nn.Module]) -> None:
@@ -35,39 +36,17 @@ def check_fit(content: AdapterContent, modules: Mapping[str, nn.Module]) -> None
 
 def targeted(config: LoraConfig, modules: Mapping[str, nn.Module]) -> list[str]:
     """Return the modules of the base that the config's placement fields name, by PEFT's rules."""
-    if config.target_modules is None:
-        return []
+    if config.target_modules is None or config.target_modules == ALL_LINEAR:
+        return []  # PEFT writes out what "all-linear" stood for; a file that says it leaves it to the tensors
+    rule = TargetRule(config)
     return [
         name
         for name, module in modules.items()
-        if (dense.is_linear(module) or dense.is_embedding(module)) and _is_targeted(name, config)
+        if (dense.is_linear(module) or dense.is_embedding(module))
+        and not is_saved_module(name, config.modules_to_save)
+        and rule.includes(name, _shape(module))
     ]
 
 
-def _is_targeted(name: str, config: LoraConfig) -> bool:
-    if config.exclude_modules is not None and _matches(name, config.exclude_modules):
-        return False
-    if is_saved_module(name, config.modules_to_save):
-        return False
-    if config.target_modules == "all-linear" or not _matches(name, config.target_modules or ()):
-        return False  # PEFT writes out what "all-linear" stood for; a file that says it leaves it to the tensors
-    return _is_in_layers(name, config)
-
-
-def _matches(name: str, target: tuple[str, ...] | str) -> bool:
-    if isinstance(target, str):
-        return re.fullmatch(target, name) is not None
-    return any(name == end or name.endswith(f".{end}") for end in target)
-
-
-def _is_in_layers(name: str, config: LoraConfig) -> bool:
-    if config.layers_to_transform is None or isinstance(config.target_modules, str):
-        return True
-    if config.target_modules and name in config.target_modules:
-        return True
-    patterns = config.layers_pattern or (r"[^.]*",)
-    for pattern in patterns:
-        found = re.match(rf".*\.{pattern}\.(\d+)\.", name)
-        if found:
-            return int(found[1]) in config.layers_to_transform
-    return False
+def _shape(module: nn.Module) -> ModuleShape:
+    return ModuleShape("embedding" if dense.is_embedding(module) else "linear", *dense.features(module))
