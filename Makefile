@@ -53,7 +53,7 @@ types: $(READY)  ## mypy, over the tree as it is installed: cli/ is hub.cli, web
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p hub
 
 test-fast: $(READY) browser
-	$(BIN)/python -m pytest -m "not slow and not engines" -n 2 --dist loadfile --reruns 1 -q
+	$(BIN)/python -m pytest -m "not slow and not engines" -n 2 --dist loadfile -q
 
 test-slow: $(READY) browser  ## the long suites
 	$(BIN)/python -m pytest -m "slow" -q --timeout=3000
