@@ -54,9 +54,9 @@ class DemoConsole:
             print(f"\r\x1b[2K  {_bar(done, total)} {text}", end=end, flush=True)
             return
         quarter = 4 * done // max(total, 1)
-        if quarter != self._last_quarter and done:
+        if done and quarter != self._last_quarter:
             self.line(f"  {_bar(done, total)} {text}")
-        self._last_quarter = -1 if done >= total else quarter
+            self._last_quarter = -1 if done >= total else quarter
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> None:
         """Print a table; a text longer than its column goes on in the next line."""

@@ -106,7 +106,9 @@ def test_progress_takes_a_line_for_every_quarter_where_nobody_watches(capsys: py
     for done in range(101):
         console.progress(done, 100, "steps")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(" ")[0].rpartition(" ")[2] for line in lines] == ["25/100", "50/100", "75/100", "100/100"]
+    assert [line.rpartition(" ")[0].rpartition(" ")[2] for line in lines] == [
+        "1/100", "25/100", "50/100", "75/100", "100/100",
+    ]  # fmt: skip
     assert lines[-1].endswith("100/100 steps")
 
 
