@@ -292,6 +292,7 @@ def test_switching_visits_no_module(base, folders, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "modules", None)
     for folder in [*folders, None]:
         model.use(folder)
+        assert model.active == (folder and str(folder))
 
 
 # --- refusals
