@@ -6,8 +6,8 @@ Prints, and with --json writes, what was measured on this machine:
     download   one adapter into an empty cache, by `hf_hub_download` and by `lorahub pull`, in turns
     upload     the same adapter, by `upload_folder` (Xet) and by `lorahub push`, in turns
 
-Each download and each upload is a process of its own, timed inside, without the time to import.  The rate is that of
-the best of all rounds: the other processes of a machine only ever make it slower.
+Each download and each upload is a process of its own, timed inside, without the time to import.  Rates are those of
+the medians; the seconds of every round are printed, too.
 """
 
 from __future__ import annotations
@@ -129,18 +129,18 @@ def measure(tmp: Path, megabytes: int, rounds: int) -> Report:
 
 
 def alternate(wire: Wire, tmp: Path, rounds: int, left: str, right: str) -> tuple[float, float]:
-    """Return the best time of each script, in seconds; they take turns."""
+    """Return the median time of each script, in seconds; they take turns."""
     times: dict[str, list[float]] = {left: [], right: []}
     for turn in range(rounds):
         for script in (left, right) if turn % 2 else (right, left):
             with tempfile.TemporaryDirectory(dir=tmp) as cache:
                 times[script].append(run(wire, tmp, script, "bench/big", cache))
     print_spread(times.values())
-    return min(times[left]), min(times[right])
+    return statistics.median(times[left]), statistics.median(times[right])
 
 
 def alternate_uploads(wire: Wire, tmp: Path, rounds: int, megabytes: int) -> tuple[float, float]:
-    """Return the best time of each way to upload; every upload has bytes of its own."""
+    """Return the median time of each way to upload; every upload has bytes of its own."""
     times: dict[str, list[float]] = {HF_UPLOAD: [], NATIVE_UPLOAD: []}
     for turn in range(rounds):
         for at, script in enumerate(times):
@@ -148,7 +148,7 @@ def alternate_uploads(wire: Wire, tmp: Path, rounds: int, megabytes: int) -> tup
                 big = large_adapter(Path(folder) / "adapter", megabytes * 1_000_000, seed=1 + 2 * turn + at)
                 times[script].append(run(wire, Path(folder), script, f"bench/up-{turn}-{at}", str(big)))
     print_spread(times.values())
-    return min(times[HF_UPLOAD]), min(times[NATIVE_UPLOAD])
+    return statistics.median(times[HF_UPLOAD]), statistics.median(times[NATIVE_UPLOAD])
 
 
 def print_spread(all_times: Iterable[list[float]]) -> None:
