@@ -8,23 +8,36 @@
 Those parts never pass through us, so a finished upload is read back and hashed before it becomes a blob by a copy
 inside the store.  A signed URL of a part is dead once its upload is complete: nobody can swap the bytes in between.
 An upload's key is `<32 hex>:<S3's upload id>`.  Credentials come from the environment, as for every AWS client.
+
+A request that S3 refuses for the moment, or does not answer, is sent three times at most, and each time is waited for
+no longer than the timeouts below.  A step whose answer was lost may be done again, so whoever asks again gets on.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import S3CopyFailedError
 
-from hub.errors import FileNotFound, InvalidRequest, StorageFull, Unavailable, UploadNotFound
+from hub.errors import FileNotFound, HubError, InvalidRequest, StorageFull, Unavailable, UploadNotFound
 from hub.registry.hashing import BlobHash
 from hub.registry.store import Staged, StoredBlob
 from hub.registry.streams import CHUNK_BYTES, ByteStream, chunks
@@ -32,9 +45,13 @@ from hub.registry.values import UploadPart
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 MIN_PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 9_000
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+ATTEMPTS = 3
 UPLOAD_URL_SECONDS = 24 * 3600
 DOWNLOAD_URL_SECONDS = 3600
 _KEY = re.compile(r"([0-9a-f]{32}):(.{1,1024})\Z", re.DOTALL)
@@ -42,6 +59,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _OPTIONS = frozenset({"endpoint", "public_endpoint", "region"})
 _ABSENT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 _FULL = frozenset({"507", "InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"})
+_CONFLICTS = frozenset({"409", "412", "ConditionalRequestConflict", "OperationAborted", "PreconditionFailed"})
+_BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 class S3Store:
@@ -103,7 +122,13 @@ class S3Store:
 
     def join(self, key: str, parts: Sequence[tuple[int, str]]) -> None:
         name, upload_id = _split(key)
-        there = self._list_parts(key)
+        source = self._upload_object(name)
+        try:
+            there = self._list_parts(key)
+        except UploadNotFound:
+            if self._object_size(source) is None:
+                raise
+            return  # joined by a request that failed later, or whose answer was lost
         etags = {number: etag for number, etag, _ in there}
         for number, etag in parts:
             if etags.get(number, "").strip('"') != etag.strip('"'):
@@ -111,24 +136,30 @@ class S3Store:
         if not there:
             raise InvalidRequest("No part was sent yet.")
         with _translated_errors():
-            self._client.complete_multipart_upload(
-                Bucket=self._bucket,
-                Key=self._upload_object(name),
-                UploadId=upload_id,
-                MultipartUpload={"Parts": [{"PartNumber": number, "ETag": etag} for number, etag, _ in there]},
-            )
+            try:
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=source,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": [{"PartNumber": number, "ETag": etag} for number, etag, _ in there]},
+                )
+            except ClientError as error:
+                # Asked again after a lost answer, S3 knows the upload no more: the object says whether it was done.
+                if _code(error) not in _ABSENT or self._object_size(source) != sum(size for _, _, size in there):
+                    raise
 
     def verify(self, key: str, sha256: str | None, size: int | None) -> Staged:
         name, _ = _split(key)
+        source = self._upload_object(name)
         with _translated_errors():
             try:
-                found = self._client.get_object(Bucket=self._bucket, Key=self._upload_object(name))
+                found = self._get(source)
             except ClientError as error:
                 if _code(error) in _ABSENT:
                     raise _no_upload() from error
                 raise
             digest = BlobHash(found["ContentLength"])
-            for piece in found["Body"].iter_chunks(CHUNK_BYTES):
+            for piece in self._body(found, source):
                 digest.update(piece)
         digest.check(sha256, size)
         return Staged(key, digest.sha256, digest.count, digest.git_sha1)
@@ -142,7 +173,9 @@ class S3Store:
             if not digest.is_complete:
                 return self.verify(key, sha256, size)
         except BaseException:
-            self.drop(key)
+            # A store that fails now may not forget either: what it keeps, no blob, is garbage collection's to take.
+            with suppress(HubError):
+                self.drop(key)
             raise
         return Staged(key, digest.sha256, digest.count, digest.git_sha1)
 
@@ -169,9 +202,27 @@ class S3Store:
             if self.size(staged.sha256) is None:
                 raise Unavailable("The uploaded bytes are gone from the store. Send the file again.")
             return
+        for attempt in range(1, ATTEMPTS + 1):
+            if self._copy(source, staged, last=attempt == ATTEMPTS):
+                return
+            time.sleep(0.1 * attempt)
+
+    def _copy(self, source: str, staged: Staged, *, last: bool) -> bool:
+        """Copy an upload to its blob.  Returns False for a conflict that may pass, unless this is the last attempt."""
         with _translated_errors():
-            # A managed copy: above 5 GB, S3 copies in parts.
-            self._client.copy({"Bucket": self._bucket, "Key": source}, self._bucket, self._blob_object(staged.sha256))
+            try:
+                # A managed copy: above 5 GB, S3 copies in parts.
+                target = self._blob_object(staged.sha256)
+                self._client.copy({"Bucket": self._bucket, "Key": source}, self._bucket, target)
+            except ClientError as error:
+                if _code(error) not in _CONFLICTS:
+                    raise
+                # Somebody else writes this name at this moment, so these bytes: one of the two is enough.
+                there = self.size(staged.sha256) == staged.size
+                if last and not there:
+                    raise
+                return there
+        return True
 
     def drop(self, key: str) -> None:
         try:
@@ -205,18 +256,38 @@ class S3Store:
     def stream(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:
             return
+        source = self._blob_object(sha256)
         with _translated_errors():
             try:
-                found = self._client.get_object(
-                    Bucket=self._bucket, Key=self._blob_object(sha256), Range=f"bytes={start}-{stop - 1}"
-                )
+                found = self._get(source, start, stop)
             except ClientError as error:
                 if _code(error) in _ABSENT:
                     raise FileNotFound(f"The blob {sha256[:12]}… is not in the store. Run: lorahub fsck") from error
                 if _code(error) == "InvalidRange":  # it begins behind the end: there is nothing there
                     return
                 raise
-            yield from found["Body"].iter_chunks(CHUNK_BYTES)
+            yield from self._body(found, source, start, stop)
+
+    def _get(self, name: str, start: int = 0, stop: int | None = None) -> GetObjectOutputTypeDef:
+        if start == 0 and stop is None:  # of an empty object no range can be asked
+            return self._client.get_object(Bucket=self._bucket, Key=name)
+        span = f"bytes={start}-{'' if stop is None else stop - 1}"
+        return self._client.get_object(Bucket=self._bucket, Key=name, Range=span)
+
+    def _body(
+        self, found: GetObjectOutputTypeDef, name: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield what an answer brings; when it breaks off, ask for the rest.  Objects never change."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                for piece in found["Body"].iter_chunks(CHUNK_BYTES):
+                    start += len(piece)
+                    yield piece
+                return
+            except _BROKEN_BODY:
+                if attempt == ATTEMPTS:
+                    raise
+            found = self._get(name, start, stop)
 
     def signed_url(self, sha256: str, filename: str) -> str | None:
         plain = re.sub(r"[^\w.-]", "_", filename)
@@ -295,12 +366,12 @@ def part_size_for(size: int) -> int:
 
 
 def _connect(endpoint: str | None, region: str | None) -> S3Client:
-    # Three attempts, then a clear error: a caller that waits for a dead store holds a worker's thread.
+    # A few attempts, then a clear error: a caller that waits for a dead store holds a worker's thread.
     config = Config(
         signature_version="s3v4",
-        retries={"max_attempts": 3, "mode": "standard"},
-        connect_timeout=5,
-        read_timeout=30,
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=64,
         s3={"addressing_style": "path"} if endpoint else {},
     )
@@ -346,7 +417,9 @@ def _translated_errors() -> Iterator[None]:
             raise StorageFull(
                 "The object store is full: nothing was stored. Free some space, then try again."
             ) from error
-        raise Unavailable(f"The object store refused ({code}): nothing was stored. Try again; see the log.") from error
-    except (BotoCoreError, OSError) as error:
+        raise Unavailable(
+            f"The object store refused {error.operation_name} ({code}): nothing was stored. Try again in a moment."
+        ) from error
+    except (BotoCoreError, Boto3Error, ResponseParserError, S3CopyFailedError, OSError) as error:
         reason = type(error).__name__
         raise Unavailable(f"The object store does not answer ({reason}). Try again in a moment.") from error
