@@ -2,6 +2,7 @@
 
     request -> FastLane (resolve only) -> CheckedBodies -> KeepEncodedSlashes
             -> rate limit -> route: parse -> registry -> represent -> security headers
+    plain resolve, in gunicorn's worker: QuickLoop -> FastLane.quick
 
 `create_app` is called once in each worker process, after the fork, with a registry that this process opened.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -22,7 +24,7 @@ from . import catalog, hf_api
 from .api import register_api
 from .bodies import CheckedBodies
 from .errors import register_error_handlers
-from .fast_lane import FastLane
+from .fast_lane import QUICK_ANSWERS, FastLane, QuickAnswers
 from .health import health
 from .identity import caller_key, remember_registry
 from .limits import register_limits
@@ -60,10 +62,17 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     for blueprint in without_cookies:
         csrf.exempt(blueprint)
     inner = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))
-    app.wsgi_app = FastLane(inner, registry, limits, metrics, settings, next_id)  # type: ignore[method-assign]
-    if hops := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    lane = FastLane(inner, registry, limits, metrics, settings, next_id)
+    app.wsgi_app = _behind_proxies(lane, settings)  # type: ignore[method-assign]
+    quick = _behind_proxies(lane.quick, settings)
+    app.extensions[QUICK_ANSWERS] = QuickAnswers(lambda environ: quick(environ, None), lane.headers)
     return app
+
+
+def _behind_proxies(app: Any, settings: ServerSettings) -> Any:
+    """Let `app` see the client as the proxies that we trust describe it."""
+    hops = settings.trusted_proxies
+    return ProxyFix(app, x_for=hops, x_proto=hops, x_host=hops) if hops else app
 
 
 def request_names() -> Callable[[], str]:

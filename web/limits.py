@@ -1,7 +1,8 @@
 """Rate limits: one bucket per caller, shared by every worker on every machine.
 
 The buckets live in the database.  To ask it once per hundred requests and not at each, a worker takes a share of the
-caller's minute at a time (a hundredth of it) and spends that from memory: all shares together never exceed the limit.
+caller's minute at a time (a hundredth of it, of a busy caller's up to a twentieth) and spends that from memory: all
+shares together never exceed the limit.  The next share is taken in the background while a quarter of this one is left.
 
 Reading must not become writing, so the first share of reads is on credit: it is taken together with the second.  A
 caller far below its limit costs no query at all, and one at its limit gets at most one share per worker more.
@@ -12,13 +13,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask, current_app, request
 
-from hub.errors import TooManyRequests, Unauthenticated
+from hub.errors import HubError, TooManyRequests, Unauthenticated
 from hub.settings import ServerSettings
 
 _LIMITS = "lorahub.limits"
@@ -32,56 +35,120 @@ MAX_CALLERS = 10_000
 class Share:
     """What this worker may still spend for one caller, and until when; `refused` holds until then.
 
-    owed: how much of it is on credit.
+    size, since: how much it was when it was taken, and when that was.  owed: how much of it is on credit.
+    refilling: whether the next share was asked for already.
     """
 
     left: int
     until: float
+    size: int = 0
+    since: float = 0.0
     owed: int = 0
+    refilling: bool = False
     refused: TooManyRequests | None = None
+
+    def runs_low(self) -> bool:
+        return self.size > 1 and not self.refilling and self.left * 4 <= self.size
 
 
 class Limits:
     """The shares that this worker holds.
 
     take_rate: the registry's bucket, which raises TooManyRequests when `cost` is not in it.
+    later: runs something soon, in a thread of its own; one thread for all unless told otherwise.
     """
 
-    def __init__(self, take_rate: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        take_rate: Callable[..., None],
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         self._take_rate = take_rate
         self._clock = clock
+        self._later = later or ThreadPoolExecutor(1, "lorahub-limits").submit
         self._shares: dict[str, Share] = {}
         self._lock = threading.Lock()
+        # Of all threads that find a share spent, one asks for the next; the others wait for it.
+        self._turns = [threading.Lock() for _ in range(64)]
 
     def take(self, key: str, per_minute: int, *, on_credit: bool = False) -> None:
         """Spend one of `key`'s `per_minute`.  Raises TooManyRequests with the seconds to wait."""
-        now, size = self._clock(), max(1, per_minute // 100)
+        if self.take_held(key, per_minute, on_credit=on_credit):
+            return
+        with self._turn(key):
+            if not self.take_held(key, per_minute, on_credit=on_credit):
+                self._renew(key, per_minute)
+
+    def take_held(self, key: str, per_minute: int, *, on_credit: bool = False) -> bool:
+        """Spend one of the share that this worker holds, without waiting; False where there is none left.
+
+        Raises TooManyRequests while a refusal holds.
+        """
+        now = self._clock()
         with self._lock:
             share = self._shares.get(key)
             if share is None or now >= share.until:
-                share = Share(size, now + SHARE_SECONDS, owed=size) if on_credit and size > 1 else Share(0, now)
-                self._keep(key, share)
+                share = self._keep(key, _first_share(per_minute, now, on_credit))
             if share.refused:
                 raise share.refused
-            if share.left > 0:
-                share.left -= 1
-                return
-        self._renew(key, per_minute, size, share.owed, now)
+            if share.left <= 0:
+                return False
+            share.left -= 1
+            runs_low = share.runs_low()
+            share.refilling = share.refilling or runs_low
+        if runs_low:
+            self._later(partial(self._refill, key, per_minute))
+        return True
 
     def is_refused(self, key: str) -> TooManyRequests | None:
         """Return the refusal that still holds for `key`, without spending anything."""
         share = self._shares.get(key)
         return share.refused if share and share.refused and self._clock() < share.until else None
 
-    def _renew(self, key: str, per_minute: int, size: int, owed: int, now: float) -> None:
+    def _turn(self, key: str) -> threading.Lock:
+        return self._turns[hash(key) % len(self._turns)]
+
+    def _renew(self, key: str, per_minute: int) -> None:
         """Take the next share, and what is owed; when that much isn't there, just what this request costs."""
+        now = self._clock()
+        size, owed = self._next_share(key, per_minute, now)
         try:
             self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=owed + size)
         except TooManyRequests:
             size = 1
             self._take_one(key, per_minute, now)
         with self._lock:
-            self._keep(key, Share(size - 1, now + SHARE_SECONDS))
+            self._keep(key, Share(size - 1, now + SHARE_SECONDS, size, now))
+
+    def _refill(self, key: str, per_minute: int) -> None:
+        """Take the next share before this one is spent, so that nobody waits for the database."""
+        with self._turn(key):
+            now = self._clock()
+            size, owed = self._next_share(key, per_minute, now)
+            try:
+                self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=owed + size)
+            except HubError:
+                return  # whoever finds the share spent asks again, and is told
+            with self._lock:
+                share = self._shares.get(key)
+                left = share.left if share and now < share.until else 0
+                self._keep(key, Share(left + size, now + SHARE_SECONDS, size, now))
+
+    def _next_share(self, key: str, per_minute: int, now: float) -> tuple[int, int]:
+        """Return the size of the next share, and what is owed.
+
+        A share that was spent within a second is followed by one twice as large, so a busy caller asks seldom, too.
+        What nobody spends in the end is lost to the caller: at most what a second took.
+        """
+        size = _share_size(per_minute)
+        with self._lock:
+            last = self._shares.get(key)
+        if last is None:
+            return size, 0
+        if last.size and now - last.since < 1.0:
+            size = max(size, min(2 * last.size, per_minute // 20))
+        return size, last.owed
 
     def _take_one(self, key: str, per_minute: int, now: float) -> None:
         try:
@@ -93,11 +160,21 @@ class Limits:
                 self._keep(key, Share(0, now + wait, refused=error))
             raise
 
-    def _keep(self, key: str, share: Share) -> None:
+    def _keep(self, key: str, share: Share) -> Share:
         if len(self._shares) >= MAX_CALLERS:
             # Forgetting is safe: what a forgotten share held counts as spent.
             self._shares.clear()
         self._shares[key] = share
+        return share
+
+
+def _share_size(per_minute: int) -> int:
+    return max(1, per_minute // 100)
+
+
+def _first_share(per_minute: int, now: float, on_credit: bool) -> Share:
+    size = _share_size(per_minute)
+    return Share(size, now + SHARE_SECONDS, size, now, owed=size) if on_credit and size > 1 else Share(0, now)
 
 
 def register_limits(

@@ -5,7 +5,8 @@ its header a second holds that thread for as long as it likes, and a handful of 
 
     accept -> wait in the event loop, without a thread, until the head has arrived, and a small body with it
               (15 s at most: then 408)
-           -> a thread parses it and runs the application
+           -> asks which version a ref means: the quick loop answers (quick_loop.py)
+           -> else a thread parses it and runs the application
            -> a large body that stops arriving, or a reader that stops reading, ends after 60 s; large bodies and files
               never take more than three quarters of the threads: the next one is told to come back (503)
 
@@ -22,21 +23,24 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import Future
+from datetime import timedelta
 from functools import partial
 from selectors import EVENT_READ
+from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from .fast_lane import QUICK_ANSWERS
+from .quick_loop import Environ, QuickLoop, looks_plain
 
 HEAD_SECONDS = 15.0
 """How long a request's head, and a small body, may take to arrive."""
 
 STALL_SECONDS = 60.0
 """How long a body may stop arriving, or a client stop reading, before the connection is closed."""
-
-LINGER_SECONDS = 0.002
-"""How long a thread with nothing else to do waits for a client's next request."""
 
 MAX_PEEK_BYTES = 64 * 1024
 """Past this size the parser decides: it refuses heads that are larger than its own limits."""
@@ -83,7 +87,15 @@ class PatientWorker(ThreadWorker):
         self._bulk = threading.BoundedSemaphore(max(1, threads - max(1, threads // 4)))
         self._reserve = os.open(os.devnull, os.O_RDONLY)
         self._next_sweep = 0.0
+        self._quick: QuickLoop | None = None
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        answers = getattr(self.wsgi, "extensions", {}).get(QUICK_ANSWERS)
+        if answers and not self.cfg.is_ssl:
+            self._quick = QuickLoop(answers, self)
+            self._quick.start()
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -95,9 +107,16 @@ class PatientWorker(ThreadWorker):
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give `conn` to a thread if its next request's head is complete; else wait for more of it."""
+        self._dispatch(conn, self._quick)
+
+    def _dispatch(self, conn: TConn, quick: QuickLoop | None) -> None:
         if self._has_whole_head(conn):
             conn.head_deadline, conn.peeked, conn.data_ready = None, 0, True
-            super().enqueue_req(conn)
+            if quick and conn.is_plain:
+                conn.init()
+                quick.take(conn)
+            else:
+                super().enqueue_req(conn)
         elif conn.head_deadline and time.monotonic() > conn.head_deadline:
             self._end(conn, HEAD_TIMEOUT)
         else:
@@ -114,6 +133,32 @@ class PatientWorker(ThreadWorker):
             self._forget(conn)
             self._end(conn, HEAD_TIMEOUT if getattr(conn, "peeked", 0) else b"")
 
+    def take_back(self, conn: TConn) -> None:
+        """Watch a connection from the quick loop as one whose request was answered."""
+        self.method_queue.defer(self.finish_request, conn, _kept())
+
+    def take_request(self, conn: TConn) -> None:
+        """Give the pool the request of a connection from the quick loop."""
+        self.method_queue.defer(self._dispatch, conn, None)
+
+    def send_rest(self, conn: TConn, rest: bytes) -> None:
+        sending = self.tpool.submit(self._send_slowly, conn, rest)
+        sending.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def log_request(self, environ: Environ, sent: int, seconds: float) -> None:
+        self.nr += 1
+        self.log.access(SimpleNamespace(status_code=200, sent=sent), None, environ, timedelta(seconds=seconds))
+
+    @staticmethod
+    def _send_slowly(conn: TConn, rest: bytes) -> bool:
+        """Return whether the connection can be kept."""
+        conn.sock.settimeout(STALL_SECONDS)
+        try:
+            conn.sock.sendall(rest)
+        except OSError:  # the client is gone, or stopped reading
+            return False
+        return True
+
     def handle_request(self, req: Any, conn: TConn) -> Any:
         conn.sock.settimeout(STALL_SECONDS)
         if not _is_bulk(req):
@@ -125,26 +170,6 @@ class PatientWorker(ThreadWorker):
             return super().handle_request(req, conn)
         finally:
             self._bulk.release()
-
-    def handle(self, conn: TConn) -> Any:
-        """Serve a request, and the next ones of that client for as long as they come at once.
-
-        Going through the event loop between two requests costs as much as many a request.  While there are threads to
-        spare, this one waits a moment for the next request instead.
-        """
-        kept = super().handle(conn)
-        while kept is True and self.alive and self.nr_conns <= self.cfg.threads // 2 and self._comes_at_once(conn):
-            kept = super().handle(conn)
-        return kept
-
-    def _comes_at_once(self, conn: TConn) -> bool:
-        if conn.parser.unreader.buf.getvalue():
-            return False  # a pipelined request: the event loop's business
-        conn.sock.settimeout(LINGER_SECONDS)
-        try:
-            return _is_whole(conn.sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK))
-        except OSError:  # nothing came, or the client is gone: the event loop finds out which
-            return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what never became a request: in the one shape that errors have, and without repeating its words."""
@@ -166,7 +191,7 @@ class PatientWorker(ThreadWorker):
 
     def _has_whole_head(self, conn: TConn) -> bool:
         """Whether a thread would find a whole head on `conn`, or the end of it.  Reads nothing."""
-        conn.head_deadline = getattr(conn, "head_deadline", None)
+        conn.head_deadline, conn.is_plain = getattr(conn, "head_deadline", None), False
         before = getattr(conn, "peeked", 0)
         if conn.parser is not None and conn.parser.unreader.buf.getvalue():
             return True  # a pipelined request: the parser has its beginning already
@@ -177,7 +202,7 @@ class PatientWorker(ThreadWorker):
             return False
         except OSError:
             return True  # reset by the client: the thread finds out and closes
-        conn.peeked = len(seen)
+        conn.peeked, conn.is_plain = len(seen), looks_plain(seen)
         # Woken without a new byte: the client has closed its side, and the head will never be complete.
         ended = not seen or len(seen) == before
         return ended or len(seen) >= MAX_PEEK_BYTES or _is_whole(seen)
@@ -199,6 +224,9 @@ class PatientWorker(ThreadWorker):
     def _cap_keepalive(self, deadline: float) -> None:
         """On the way out, don't wait for heads that may never come."""
         super()._cap_keepalive(deadline)
+        if self._quick:
+            self._quick.stop()
+            self._quick = None
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
 
@@ -236,6 +264,13 @@ class PatientWorker(ThreadWorker):
             except OSError:
                 self.notify()
                 time.sleep(0.05)
+
+
+def _kept() -> Future[bool]:
+    """Return what a request that was answered, on a connection that is kept, leaves behind."""
+    done: Future[bool] = Future()
+    done.set_result(True)
+    return done
 
 
 def _is_whole(seen: bytes) -> bool:

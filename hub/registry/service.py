@@ -119,9 +119,12 @@ class Registry:
 
     # Who is asking ---------------------------------------------------------------------------------------------
 
-    def authenticate(self, secret: str, source: str | None = None) -> Actor:
-        """Return who holds this token.  Raises Unauthenticated for an unknown, expired or revoked one."""
-        return tokens.authenticate(self.context, secret, source)
+    def authenticate(self, secret: str, source: str | None = None, *, may_write: bool = True) -> Actor:
+        """Return who holds this token.  Raises Unauthenticated for an unknown, expired or revoked one.
+
+        Now and then a token's use is noted, which writes.  Where that is due, may_write=False raises Unavailable.
+        """
+        return tokens.authenticate(self.context, secret, source, may_write=may_write)
 
     def actor_for_user(
         self, user: str, scopes: Iterable[Scope] = ("read", "publish"), namespace: str | None = None

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from hub.errors import Forbidden, HubError, InvalidRequest, TokenNotFound, Unauthenticated, UserNotFound
+from hub.errors import Forbidden, HubError, InvalidRequest, TokenNotFound, Unauthenticated, Unavailable, UserNotFound
 from hub.refs import parse_namespace
 from hub.registry import audit, permissions
 from hub.registry.access import SCOPES, Actor
@@ -47,7 +47,7 @@ _BY_SECRET = text(
 )
 
 
-def authenticate(context: Context, secret: str, source: str | None = None) -> Actor:
+def authenticate(context: Context, secret: str, source: str | None = None, *, may_write: bool = True) -> Actor:
     if not _SECRET.match(secret):
         raise Unauthenticated("This is not a token of lorahub: those begin with lhub_. Log in: lorahub login")
     now = context.now()
@@ -59,6 +59,8 @@ def authenticate(context: Context, secret: str, source: str | None = None) -> Ac
     if found.disabled:
         raise Unauthenticated(f"The user {found.user_name!r} is shut out.")
     if found.last_used_at is None or abs(now - found.last_used_at) > _LAST_USED_STEP:
+        if not may_write:
+            raise Unavailable("The token's use has to be noted first.")
         _note_use(context, found.id, now)
     return Actor(
         user=found.user_name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,11 @@ class Clock:
         return self.now
 
 
+def run_now(work: Callable[[], None]) -> None:
+    """What Limits does later, done at once: as if the background were always quick."""
+    work()
+
+
 def spend(limits: Limits, key: str, per_minute: int, tries: int, *, on_credit: bool = False) -> int:
     granted = 0
     for _ in range(tries):
@@ -50,20 +57,74 @@ def spend(limits: Limits, key: str, per_minute: int, tries: int, *, on_credit: b
 @pytest.mark.parametrize("per_minute", [1, 3, 99, 100, 250, 1000])
 def test_workers_together_grant_exactly_the_limit(per_minute: int) -> None:
     bucket, clock = Bucket(), Clock()
-    workers = [Limits(bucket.take, clock) for _ in range(4)]
+    workers = [Limits(bucket.take, clock, run_now) for _ in range(4)]
     granted = sum(spend(worker, "k", per_minute, per_minute) for worker in workers)
     assert granted == per_minute
 
 
 def test_a_share_saves_queries() -> None:
     bucket, clock = Bucket(), Clock()
-    assert spend(Limits(bucket.take, clock), "k", 10_000, 1_000) == 1_000
-    assert bucket.calls["k"] == 10
+    limits = Limits(bucket.take, clock, run_now)
+    for _ in range(10):
+        assert spend(limits, "k", 10_000, 100) == 100
+        clock.now += 1.0
+    assert bucket.calls["k"] <= 11
+
+
+def test_a_busy_caller_takes_larger_shares_up_to_a_twentieth() -> None:
+    bucket, clock = Bucket(), Clock()
+    assert spend(Limits(bucket.take, clock, run_now), "k", 10_000, 9_000) == 9_000
+    # 100, 200, 400, then 500 each.
+    assert 18 <= bucket.calls["k"] <= 22
+
+
+def test_what_a_busy_caller_loses_is_what_a_second_took() -> None:
+    bucket, clock = Bucket(), Clock()
+    limits = Limits(bucket.take, clock, run_now)
+    spend(limits, "k", 10_000, 2_000)
+    assert 10_000 - bucket.left["k"] <= 2_000 + 500 + 125
+    clock.now += SHARE_SECONDS + 0.01
+    limits.take("k", 10_000)
+    assert 10_000 - bucket.left["k"] <= 2_000 + 500 + 125 + 100
+
+
+def test_the_next_share_is_there_before_this_one_is_spent() -> None:
+    bucket, clock = Bucket(), Clock()
+    limits = Limits(bucket.take, clock, run_now)
+    limits.take("k", 10_000)
+    assert all(limits.take_held("k", 10_000) for _ in range(5_000))
+
+
+def test_threads_that_find_a_share_spent_ask_once() -> None:
+    bucket, clock = Bucket(), Clock()
+    asking, answered = threading.Barrier(2), threading.Event()
+
+    def slow(key: str, **taken: Any) -> None:
+        bucket.take(key, **taken)
+        asking.wait(10)
+        answered.wait(10)
+
+    limits = Limits(slow, clock, lambda _work: None)
+    threads = [threading.Thread(target=limits.take, args=("k", 10_000)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    asking.wait(10)
+    answered.set()
+    for thread in threads:
+        thread.join(10)
+    assert bucket.calls["k"] == 1
+    assert bucket.left["k"] == 9_900
+
+
+def test_without_the_background_the_limit_is_the_same() -> None:
+    """A database that doesn't answer in the background is asked in the foreground."""
+    bucket, clock = Bucket(), Clock()
+    assert spend(Limits(bucket.take, clock, lambda _work: None), "k", 1_000, 2_000) == 1_000
 
 
 def test_a_refusal_is_remembered_only_for_a_moment() -> None:
     bucket, clock = Bucket(), Clock()
-    limits = Limits(bucket.take, clock)
+    limits = Limits(bucket.take, clock, run_now)
     assert spend(limits, "k", 5, 50) == 5
     calls = bucket.calls["k"]
     with pytest.raises(TooManyRequests) as caught:
@@ -76,14 +137,14 @@ def test_a_refusal_is_remembered_only_for_a_moment() -> None:
 
 
 def test_callers_do_not_share_a_bucket() -> None:
-    limits = Limits(Bucket().take, Clock())
+    limits = Limits(Bucket().take, Clock(), run_now)
     assert spend(limits, "a", 2, 5) == 2
     assert spend(limits, "b", 2, 5) == 2
 
 
 def test_an_unspent_share_ends_after_a_while() -> None:
     bucket, clock = Bucket(), Clock()
-    limits = Limits(bucket.take, clock)
+    limits = Limits(bucket.take, clock, run_now)
     limits.take("k", 1000)
     clock.now += SHARE_SECONDS + 0.01
     limits.take("k", 1000)
@@ -92,8 +153,8 @@ def test_an_unspent_share_ends_after_a_while() -> None:
 
 def test_a_caller_far_below_the_limit_costs_no_query() -> None:
     bucket, clock = Bucket(), Clock()
-    limits = Limits(bucket.take, clock)
-    for _ in range(100):
+    limits = Limits(bucket.take, clock, run_now)
+    for _ in range(70):
         limits.take("k", 10_000, on_credit=True)
     assert bucket.calls["k"] == 0
 
@@ -101,13 +162,13 @@ def test_a_caller_far_below_the_limit_costs_no_query() -> None:
 @pytest.mark.parametrize("per_minute", [1, 50, 199])
 def test_a_small_limit_gives_no_credit(per_minute: int) -> None:
     bucket, clock = Bucket(), Clock()
-    workers = [Limits(bucket.take, clock) for _ in range(4)]
+    workers = [Limits(bucket.take, clock, run_now) for _ in range(4)]
     granted = sum(spend(worker, "k", per_minute, per_minute, on_credit=True) for worker in workers)
     assert granted == per_minute
 
 
 def test_credit_is_paid_back_and_exceeds_the_limit_by_a_share_per_worker_at_most() -> None:
     bucket, clock = Bucket(), Clock()
-    workers = [Limits(bucket.take, clock) for _ in range(4)]
+    workers = [Limits(bucket.take, clock, run_now) for _ in range(4)]
     granted = sum(spend(worker, "k", 1000, 1000, on_credit=True) for worker in workers)
     assert 1000 <= granted <= 1000 + 4 * 10
