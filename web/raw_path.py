@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, IntegerConverter, Map
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # A code point that Unicode reserves for a program's own use: no name has it.
 PLACEHOLDER = "\ufdd0"
+LARGEST_NUMBER = 2**63 - 1
 _ENCODED_SLASH = re.compile(rb"%2[fF]")
 
 
@@ -68,4 +69,15 @@ class FilePathConverter(BaseConverter):
         return quote(str(value), safe="/")
 
 
-CONVERTERS: dict[str, type[BaseConverter]] = {"selector": SelectorConverter, "filepath": FilePathConverter}
+class NumberConverter(IntegerConverter):
+    """A row's number.  What no database can count to isn't there: 404."""
+
+    def __init__(self, url_map: Map, **limits: Any) -> None:
+        super().__init__(url_map, **{"max": LARGEST_NUMBER, **limits})
+
+
+CONVERTERS: dict[str, type[BaseConverter]] = {
+    "selector": SelectorConverter,
+    "filepath": FilePathConverter,
+    "int": NumberConverter,
+}

@@ -32,6 +32,8 @@ _ATTEMPTS = 20
 # PostgreSQL: serialization failure, deadlock, lock not available.
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})
 _DISK_FULL_STATE = "53100"
+_OUT_OF_RANGE_STATE = "22003"
+_TOO_LARGE_A_NUMBER = "A number in the request is larger than any that is stored here."
 
 
 class Database:
@@ -180,6 +182,8 @@ def _translated_errors() -> Iterator[None]:
         raise
     except TimeoutError as error:
         raise Unavailable("All database connections are busy. Try again in a moment.") from error
+    except OverflowError as error:  # SQLite's driver, of what PostgreSQL calls out of range
+        raise InvalidRequest(_TOO_LARGE_A_NUMBER) from error
     except DBAPIError as error:
         raise _translate(error) from error
 
@@ -189,8 +193,12 @@ def _translate(error: DBAPIError) -> Exception:
     state = getattr(error.orig, "sqlstate", None)
     if "disk is full" in reason or state == _DISK_FULL_STATE:
         return StorageFull("The database's disk is full: nothing was stored. Free some space, then try again.")
+    if state == _OUT_OF_RANGE_STATE:
+        return InvalidRequest(_TOO_LARGE_A_NUMBER)
     if state in _TRANSIENT_STATES:
         return _Transient(reason)
+    if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
+        return Unavailable("The registry is busy with other writes. Nothing was stored; try again in a moment.")
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return Unavailable(f"The database can't be used right now ({_first_line(reason)}). Try again in a moment.")
     return HubError("The database refused a statement. This is a fault of the server; see its log.")

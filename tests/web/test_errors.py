@@ -160,3 +160,17 @@ def test_the_error_page_hook_is_for_browsers_outside_the_api(app: Flask, tmp_pat
     sender = InProcess(app)
     assert sender.send("GET", "/api/v1/nothing", browser, None).headers["Content-Type"] == "application/json"
     assert sender.send("GET", "/metrics/nothing", {"Accept": "*/*"}, None).status == 404
+
+
+def test_a_number_that_no_database_can_count_to_is_the_callers_mistake(task: Api, folder: Path) -> None:
+    task.push(folder, "task/qa")
+    huge = 10**19
+    for method, path, body in (
+        ("DELETE", f"/tokens/{huge}", None),
+        ("DELETE", f"/namespaces/task/webhooks/{huge}", None),
+        ("PUT", "/adapters/task/qa/aliases/prod", {"version": huge}),
+        ("GET", f"/adapters/task/qa/versions/v{huge}", None),
+        ("GET", f"/adapters?rank={huge}", None),
+        ("PATCH", "/namespaces/task", {"quota_bytes": huge}),
+    ):
+        assert 400 <= task.call(method, path, body).status < 500, path
