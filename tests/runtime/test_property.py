@@ -11,6 +11,9 @@ from tests.runtime import support
 from tests.runtime.support import load_model, logits, peft_logits, relative_error, write_adapter
 
 TARGETS = support.targets_of("llama")
+ROUNDING = 5e-5
+"""Of float32 sums in another order: on these models PEFT itself is up to 2.4e-5 from PEFT in float64 (120 configs)."""
+
 PLACES = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", r"layers\.0\.self_attn\.q_proj"]
 
 
@@ -42,7 +45,7 @@ def check(kind, quantize, config, bases, folder, seed) -> None:
     adapter = write_adapter(base, folder / f"a{seed}", seed=seed, **config)
     expected = peft_logits(base, adapter, quantize)
     model = load_model(base, adapter, quantize=quantize)
-    assert relative_error(logits(model), expected) <= 1e-5, config
+    assert relative_error(logits(model), expected) <= ROUNDING, config
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     import peft
 
