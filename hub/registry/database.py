@@ -199,6 +199,8 @@ def _translate(error: DBAPIError) -> Exception:
         return _Transient(reason)
     if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
         return Unavailable("The registry is busy with other writes. Nothing was stored; try again in a moment.")
+    if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
+        return Unavailable("The registry is busy with other writes. Nothing was stored; try again in a moment.")
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return Unavailable(f"The database can't be used right now ({_first_line(reason)}). Try again in a moment.")
     return HubError("The database refused a statement. This is a fault of the server; see its log.")

@@ -10,12 +10,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hub.errors import Unavailable
 from hub.registry.access import ANONYMOUS
 from hub.registry.values import Query
+from hub.settings import ServerSettings
+from tests.registry.conftest import fresh_database
 from tests.registry.world import World, named
 
 QA = named("task/qa")
 PUBLISHERS, WORKERS = 40, 4
+WRITERS = 16
 
 
 def requests_for(world: World, folders: list[Path]) -> list[dict[str, Any]]:
@@ -25,26 +31,18 @@ def requests_for(world: World, folders: list[Path]) -> list[dict[str, Any]]:
     return [{**common, "name": str(QA), "folder": str(folder)} for folder in folders]
 
 
-def push_at_once(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Let four processes push their shares with ten threads each, all from the same moment."""
-    shares = [requests[place::WORKERS] for place in range(WORKERS)]
-    crowd = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.registry.crowd"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in shares
-    ]
-    for process in crowd:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process, share in zip(crowd, shares, strict=True):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(share) + "\n")
-        process.stdin.flush()
-    results = []
-    for process in crowd:
-        out, _ = process.communicate(timeout=200)
-        results += json.loads(out)
+def push_at_once(requests: list[dict[str, Any]], processes: int = WORKERS) -> list[dict[str, Any]]:
+    """Let so many processes push their shares with a thread per request, all from the same moment."""
+    shares = [requests[place::processes] for place in range(processes)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.registry.crowd"],
+        input=json.dumps(shares) + "\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    results: list[dict[str, Any]] = json.loads(done.stdout)
     return results
 
 
@@ -64,6 +62,60 @@ def test_forty_publishers_in_four_processes_get_forty_numbers(world: World) -> N
     assert world.registry.check_storage().ok
     events = [event.action for event in world.registry.audit_log(world.admin, "task", limit=500)]
     assert events.count("version.publish") == PUBLISHERS - 4
+
+
+def test_sixteen_processes_that_write_one_sqlite_file_are_all_served(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Half of them to one adapter, half each to its own: SQLite's lock is waited for, and no user hears of it."""
+    database = fresh_database("sqlite", request, tmp_path)
+    world = World.open(ServerSettings(tmp_path, database, str(tmp_path / "store")), tmp_path)
+    folders = [world.adapter(seed=seed, layers=1, hidden=8) for seed in range(2 * WRITERS)]
+    requests = requests_for(world, folders)
+    for place, one in enumerate(requests):
+        one |= {"alias": "newest"} if place < WRITERS else {"name": f"task/w{place}"}
+    results = push_at_once(requests, WRITERS)
+    assert [result for result in results if not result.get("created")] == []
+    assert sorted(result["number"] for result in results) == [1] * WRITERS + list(range(1, WRITERS + 1))
+    assert world.registry.search(ANONYMOUS, Query()).total == 1 + WRITERS
+    moves = world.registry.alias_history(ANONYMOUS, QA, "newest")
+    assert len(moves) == WRITERS, "each of them moved the alias, one after the other"
+    assert world.registry.check_storage().ok
+    world.close()
+
+
+def test_a_writer_that_holds_sqlite_too_long_is_told_as_the_registry_being_busy(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program that never lets go: a 503 in our own words, and no other lasting harm."""
+    monkeypatch.setattr("hub.registry.database.BUSY_TIMEOUT_SECONDS", 0.2)
+    database = fresh_database("sqlite", request, tmp_path)
+    world = World.open(ServerSettings(tmp_path, database, str(tmp_path / "store")), tmp_path)
+    world.push("task/qa")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database.removeprefix("sqlite:///")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Unavailable, match="busy") as caught:
+            world.registry.yank(world.admin, QA, 1, "why")
+        assert "lock" not in caught.value.message
+        assert world.registry.resolve(ANONYMOUS, QA.at("latest")).number == 1, "reading goes on"
+        holder.communicate("let go\n", timeout=30)
+    assert world.registry.yank(world.admin, QA, 1, "why").yanked is not None
+    world.close()
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
 
 
 def test_writers_of_different_adapters_never_lock_each_other_out(world: World) -> None:
