@@ -1,0 +1,219 @@
+"""Garbage collection at any moment of any number of pushes: while bytes come, while others are told that they need not
+send them, while versions with the same bytes are deleted.  Against a model of what must be readable, and of which push
+must go through."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from hub.errors import Conflict, InvalidManifest, UploadNotFound
+from hub.registry.access import ANONYMOUS
+from hub.settings import ServerSettings
+from tests.registry.conftest import DATABASES, fresh_database
+from tests.registry.world import World, named
+from tests.support.adapters import write_adapter
+
+NAMES = ("task/a", "task/b")
+CONTENTS = 3
+GRACE = timedelta(hours=24)
+LIFETIME = timedelta(hours=24)
+
+
+@dataclass
+class Push:
+    """One push on its way.  known: when each blob was last sent by it, or said to be there already."""
+
+    name: str
+    content: int
+    known: dict[str, datetime] = field(default_factory=dict)
+    uploads: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # sha256 -> the upload, and since when
+
+
+class CollectionMachine(RuleBasedStateMachine):
+    open_world: ClassVar[Callable[[], World]]
+    folders: ClassVar[list[Path]]
+    world: World
+
+    @initialize()
+    def start(self) -> None:
+        self.world = type(self).open_world()
+        self.manifests = [self.world.manifest(folder) for folder in self.folders]
+        self.bodies = {
+            file.sha256: (folder / file.path).read_bytes()
+            for folder, manifest in zip(self.folders, self.manifests, strict=True)
+            for file in manifest.files
+        }
+        self.pushes: list[Push] = []
+        self.alive: dict[tuple[str, int], int] = {}
+        self.finished: set[str] = set()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        self.world.clock.forward(days=3)
+        self.collect()
+        stored = {path.name for path in Path(self.world.context.settings.store).glob("*/*/*")}
+        used = {file.sha256 for content in self.alive.values() for file in self.manifests[content].files}
+        assert stored == used, "what nothing names goes in the end, and nothing else"
+        assert self.world.registry.check_storage().ok
+        self.world.close()
+        shutil.rmtree(self.world.folder)
+
+    @rule(name=st.sampled_from(NAMES), content=st.integers(0, CONTENTS - 1))
+    def ask_what_is_missing(self, name: str, content: int) -> None:
+        push = Push(name, content)
+        self.ask(push)
+        self.pushes.append(push)
+
+    def ask(self, push: Push) -> None:
+        wanted = [(file.sha256, file.size) for file in self.manifests[push.content].files]
+        missing = dict(self.world.registry.missing_blobs(self.world.admin, named(push.name), wanted))
+        for sha256, size in wanted:
+            if sha256 not in missing:
+                push.known[sha256] = self.world.clock.now
+                continue
+            upload = self.world.registry.start_upload(self.world.admin, named(push.name), sha256, size)
+            push.uploads[sha256] = (upload.id, upload.expires_at - LIFETIME)
+
+    @precondition(lambda self: self.pushes)
+    @rule(data=st.data(), whole=st.booleans())
+    def send_bytes(self, data: st.DataObject, whole: bool) -> None:
+        push = data.draw(st.sampled_from(self.pushes))
+        for sha256 in list(push.uploads):
+            self.send_one(push, sha256, whole)
+
+    def send_one(self, push: Push, sha256: str, whole: bool) -> None:
+        upload_id, began = push.uploads[sha256]
+        body = self.bodies[sha256]
+        try:
+            offset = self.world.registry.upload(self.world.admin, upload_id).offset
+            end = len(body) if whole else max(offset, len(body) // 2)
+            sent = self.world.registry.append(self.world.admin, upload_id, offset, io.BytesIO(body[offset:end]))
+        except UploadNotFound:
+            assert self.world.clock.now - began >= LIFETIME, "an upload lives as long as was said"
+            del push.uploads[sha256]
+            return
+        if sent.done:
+            del push.uploads[sha256]
+            if upload_id not in self.finished:  # else another push finished it, and its grace counts from there
+                push.known[sha256] = self.world.clock.now
+            self.finished.add(upload_id)
+
+    @precondition(lambda self: self.pushes)
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        push = data.draw(st.sampled_from(self.pushes))
+        files = {file.sha256 for file in self.manifests[push.content].files}
+        fresh = {sha256 for sha256, at in push.known.items() if self.world.clock.now - at <= GRACE}
+        try:
+            self.publish_now(push)
+        except InvalidManifest as error:
+            lost = set(error.details["missing"])
+            assert not lost & fresh, "collected although its grace was not over"
+            assert lost <= files
+            self.push_again(push)
+        self.pushes.remove(push)
+
+    def publish_now(self, push: Push) -> None:
+        manifest = self.manifests[push.content]
+        done = self.world.registry.publish(self.world.admin, named(push.name), manifest)
+        self.alive[push.name, done.version.number] = push.content
+
+    def push_again(self, push: Push) -> None:
+        """What a client does that is told of missing bytes: ask, send, publish."""
+        self.ask(push)
+        for sha256 in list(push.uploads):
+            self.send_one(push, sha256, whole=True)
+        self.publish_now(push)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        name, number = data.draw(st.sampled_from(sorted(self.alive)))
+        try:
+            self.world.registry.delete_version(self.world.admin, named(name), number)
+        except Conflict:  # too old to be deleted: it stays
+            return
+        del self.alive[name, number]
+
+    @rule(hours=st.sampled_from([1, 11, 23, 25]))
+    def wait(self, hours: int) -> None:
+        self.world.clock.forward(hours=hours)
+
+    @rule()
+    def collect(self) -> None:
+        for path in Path(self.world.context.settings.store).glob("*/*/*"):
+            os.utime(path, (1, 1))
+        self.world.registry.collect_garbage(grace=GRACE)
+
+    @precondition(lambda self: hasattr(self, "alive"))
+    @invariant()
+    def every_version_is_whole(self) -> None:
+        for (name, number), content in self.alive.items():
+            for path in self.folders[content].iterdir():
+                stored = self.world.registry.open_file(ANONYMOUS, named(name).at(number), path.name)
+                assert b"".join(stored.open(0, stored.entry.size)) == path.read_bytes()
+
+
+def run(kind: str, request: pytest.FixtureRequest, quick_folder: Path, examples: int, steps: int) -> None:
+    shared = Path(tempfile.mkdtemp(dir=quick_folder))
+
+    def open_world() -> World:
+        folder = Path(tempfile.mkdtemp(dir=quick_folder))
+        database = fresh_database(kind, request, folder)
+        return World.open(ServerSettings(folder, database, str(folder / "store")), folder)
+
+    class Machine(CollectionMachine):
+        pass
+
+    Machine.open_world = staticmethod(open_world)  # type: ignore[assignment]
+    # All of one configuration, so that adapters share a blob and differ in another.
+    Machine.folders = [
+        write_adapter(shared / str(number), seed=number, layers=1, hidden=8) for number in range(CONTENTS)
+    ]
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=examples < 50,
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_collecting_during_pushes_loses_nothing_that_is_needed(
+    kind: str, request: pytest.FixtureRequest, quick_folder: Path
+) -> None:
+    run(kind, request, quick_folder, examples=8, steps=25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_500)
+@pytest.mark.parametrize("kind", DATABASES)
+def test_collecting_during_many_pushes_loses_nothing_that_is_needed(
+    kind: str, request: pytest.FixtureRequest, quick_folder: Path
+) -> None:
+    run(kind, request, quick_folder, examples=60, steps=50)
