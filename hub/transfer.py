@@ -17,6 +17,7 @@ import httpx2
 from hub.cache import CHUNK_BYTES, Cache, hash_file, remove_file, write_atomically
 from hub.client import Client
 from hub.connection import Connection
+from hub.early_sync import EarlySync
 from hub.errors import DigestMismatch, IntegrityError, NetworkError, UploadNotFound, UploadOffsetMismatch
 from hub.manifest import FileEntry
 from hub.progress import Observer
@@ -138,13 +139,15 @@ class _Download:
             if self._is_hopeless:
                 return
             self._keep_validator(response)
-            for chunk in response.iter_raw():
-                if self._stop.is_set():
-                    raise Stopped("The download was stopped.")
-                file.write(chunk)
-                self._accept(chunk)
-                if self._offset > self._entry.size:
-                    return  # more than was named: run() says no to it
+            with EarlySync(file.fileno()) as early_sync:
+                for chunk in response.iter_raw():
+                    if self._stop.is_set():
+                        raise Stopped("The download was stopped.")
+                    file.write(chunk)
+                    early_sync.wrote(len(chunk))
+                    self._accept(chunk)
+                    if self._offset > self._entry.size:
+                        return  # more than was named: run() says no to it
         if self._offset < self._entry.size:
             raise NetworkError(
                 f"The registry ended {self._entry.path} at {self._offset:,} of {self._entry.size:,} bytes. Try again."

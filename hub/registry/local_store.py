@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hub.early_sync import EarlySync
 from hub.errors import FileNotFound, StorageFull, Unavailable, UploadNotFound, UploadOffsetMismatch
 from hub.registry.hashing import BlobHash
 from hub.registry.store import Staged, StoredBlob
@@ -75,11 +76,13 @@ class LocalStore:
                 raise _other_offset(end)
             hash_so_far = self._seen.pop(key, None) if offset else fresh
             os.lseek(file, offset, os.SEEK_SET)
-            for piece in chunks(stream, limit):
-                _write_all(file, piece)
-                offset += len(piece)
-                if hash_so_far is not None:
-                    hash_so_far.update(piece)
+            with EarlySync(file) as early_sync:
+                for piece in chunks(stream, limit):
+                    _write_all(file, piece)
+                    early_sync.wrote(len(piece))
+                    offset += len(piece)
+                    if hash_so_far is not None:
+                        hash_so_far.update(piece)
             if hash_so_far is not None and hash_so_far.count == offset:
                 self._remember(key, hash_so_far)
             return offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from hub import early_sync
 from hub.errors import (
     DigestMismatch,
     InvalidRequest,
     QuotaExceeded,
     TooLarge,
+    Unavailable,
     UploadNotFound,
     UploadOffsetMismatch,
 )
@@ -107,6 +110,26 @@ def test_what_came_before_the_client_died_is_kept(world: World) -> None:
         world.registry.put_blob(world.admin, QA, Dying(DATA, 500), SHA, len(DATA))
     assert world.registry.append(world.admin, upload.id, 77_777, io.BytesIO(DATA[77_777:])).done
     assert stored_files(world) == [SHA]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_bytes_that_the_disk_lost_on_the_way_are_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """The disk's word of it comes once, in the middle; the fsync at the end would find nothing wrong."""
+
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(early_sync, "STEP_BYTES", 10_000)
+    monkeypatch.setattr(early_sync, "_sync", fail)
+    upload = start(world)
+    stream = Dying(DATA, 77_777) if dies else io.BytesIO(DATA)
+    with pytest.raises(Unavailable, match="EIO"):
+        world.registry.append(world.admin, upload.id, 0, stream)
+    assert stored_files(world) == []
+    with pytest.raises(UploadNotFound):
+        world.registry.upload(world.admin, upload.id)
 
 
 def test_wrong_offset_is_answered_with_the_right_one(world: World) -> None:
