@@ -1,6 +1,8 @@
 """Push and pull over loopback, beside the limit (hash, copy, fsync) and MLflow's artifact server with the same file.
 
-Ours verifies the sha256 at both ends; MLflow verifies nothing.  Client and server are processes of their own.
+Ours verifies the sha256 at both ends; MLflow verifies nothing.  Client and server are processes of their own.  All
+take turns on one file after another, each on a disk with nothing left to write, so that whatever else the machine does
+meets all of them alike; a ratio is one of medians of the same run.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +48,7 @@ print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss -
 """
 
 MLFLOW_CLIENT = """
-import json, sys, time
+import json, os, sys, time
 import mlflow
 url, source, target = sys.argv[1:]
 mlflow.set_tracking_uri(url)
@@ -54,6 +56,7 @@ with mlflow.start_run() as run:
     began = time.perf_counter()
     mlflow.log_artifact(source)
     up = time.perf_counter() - began
+os.sync()
 began = time.perf_counter()
 mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=source.rpartition("/")[2], dst_path=target)
 print(json.dumps([up, time.perf_counter() - began]))
@@ -102,16 +105,6 @@ def limit(source: Path, target: Path) -> float:
     seconds = time.perf_counter() - began
     target.unlink()
     return seconds
-
-
-def ours(server: RunningServer, folder: Path, name: str, place: Path) -> Transfer:
-    """Push a folder, then pull it with an empty cache."""
-    idle = server_memory(server)
-    up, up_memory = client(server, "push", str(folder), name)
-    shutil.rmtree(place, ignore_errors=True)
-    down, down_memory = client(server, "pull", "-", f"{name}@latest", LORAHUB_CACHE=str(place))
-    shutil.rmtree(place, ignore_errors=True)
-    return Transfer(up, down, max(up_memory, down_memory), server_memory(server) - idle)
 
 
 def client(server: RunningServer, *args: str, **env: str) -> tuple[float, float]:
@@ -179,57 +172,80 @@ def wait_for(attempt: Callable[[], object], seconds: float = 120) -> None:
             return
 
 
-def theirs(url: str, source: Path, place: Path) -> Transfer:
-    done = subprocess.run(
-        [str(MLFLOW / "python"), "-c", MLFLOW_CLIENT, url, str(source), str(place)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    up, down = json.loads(done.stdout.splitlines()[-1])
-    shutil.rmtree(place, ignore_errors=True)
-    return Transfer(up, down)
-
-
-def best(transfers: list[Transfer]) -> Transfer:
-    """Return the median of the times and the most of the memory."""
-    return Transfer(
-        statistics.median(item.up for item in transfers),
-        statistics.median(item.down for item in transfers),
-        max(item.client_memory for item in transfers),
-        max(item.server_memory for item in transfers),
-    )
-
-
-def main(folder: Path, sizes: list[int], repeats: int = 3) -> None:
-    has_mlflow = (MLFLOW / "mlflow").exists()
+def main(folder: Path, sizes: list[int], repeats: int = 9) -> None:
     heads = f"{'up s':>8} {'down s':>8} {'of limit':>16} {'vs MLflow':>16} {'memory client, server':>24}"
     print(f"{'size':>8} {'':22} {heads}")
-    with running_server(folder / "server", "--workers", "2") as server:
+    with ExitStack() as servers:
+        server = servers.enter_context(running_server(folder / "server", "--workers", "2"))
+        mlflow = servers.enter_context(mlflow_server(folder)) if (MLFLOW / "mlflow").exists() else None
+        bench = Bench(folder, server, server_memory(server), mlflow)
         for size in sizes:
-            measure_size(folder, server, size, repeats if size < 10**9 else 1, has_mlflow)
-    if not has_mlflow:
+            bench.measure(size, repeats if size < 10**9 else 3)
+    if mlflow is None:
         print("MLflow is not there: python -m venv .venvs/mlflow && .venvs/mlflow/bin/pip install mlflow==3.17.2")
 
 
-def measure_size(folder: Path, server: RunningServer, size: int, repeats: int, has_mlflow: bool) -> None:
-    label = f"{size / 1e6:,.0f} MB"
-    adapters = [write_large_adapter(folder / f"adapter-{turn}", size, turn) for turn in range(repeats)]
-    limits = [limit(adapter / PATH, folder / "copy") for adapter in adapters for _ in range(2)]
-    floor = statistics.median(limits)
-    print(f"{label:>8} {'hash + copy + fsync':22} {floor:8.3f} {floor:8.3f}", flush=True)
-    name = f"bench/size-{size}"
-    mine = best([ours(server, adapter, name, folder / "cache") for adapter in adapters])
-    other: Transfer | None = None
-    if has_mlflow:
-        (folder / "mlflow").mkdir(exist_ok=True)
-        with mlflow_server(folder / "mlflow") as url:
-            other = best([theirs(url, adapter / PATH, folder / "down") for adapter in adapters])
-        shutil.rmtree(folder / "mlflow")
-        print(f"{label:>8} {'mlflow 3.17.2':22} {other.up:8.3f} {other.down:8.3f}", flush=True)
+@dataclass(frozen=True)
+class Bench:
+    """The servers of a run.  idle: the most memory that a process of ours had before the first transfer, in bytes."""
+
+    folder: Path
+    server: RunningServer
+    idle: float
+    mlflow: str | None
+
+    def measure(self, size: int, repeats: int) -> None:
+        sides = {"limit": self.limit, "ours": self.ours} | ({"mlflow": self.theirs} if self.mlflow else {})
+        taken: dict[str, list[Transfer]] = {side: [] for side in sides}
+        for turn in range(repeats):
+            adapter = write_large_adapter(self.folder / "adapter", size, turn)
+            for side in list(sides)[:: 1 if turn % 2 else -1]:
+                os.sync()
+                taken[side].append(sides[side](adapter))
+            shutil.rmtree(adapter)
+        show(f"{size / 1e6:,.0f} MB", {side: middle(turns) for side, turns in taken.items()})
+
+    def limit(self, adapter: Path) -> Transfer:
+        seconds = limit(adapter / PATH, self.folder / "copy")
+        return Transfer(seconds, seconds)
+
+    def ours(self, adapter: Path) -> Transfer:
+        """Push a folder, then pull it with an empty cache."""
+        name, cache = f"bench/size-{(adapter / PATH).stat().st_size}", self.folder / "cache"
+        up, up_memory = client(self.server, "push", str(adapter), name)
+        os.sync()
+        down, down_memory = client(self.server, "pull", "-", f"{name}@latest", LORAHUB_CACHE=str(cache))
+        shutil.rmtree(cache)
+        return Transfer(up, down, max(up_memory, down_memory), server_memory(self.server) - self.idle)
+
+    def theirs(self, adapter: Path) -> Transfer:
+        """Log the weights as an artifact of a new run, then download it."""
+        place = self.folder / "down"
+        command = [str(MLFLOW / "python"), "-c", MLFLOW_CLIENT, str(self.mlflow), str(adapter / PATH), str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        up, down = json.loads(done.stdout.splitlines()[-1])
+        for used in (place, self.folder / "art"):
+            shutil.rmtree(used)
+        return Transfer(up, down)
+
+
+def middle(turns: list[Transfer]) -> Transfer:
+    """Return the median of the times and the most of the memory."""
+    return Transfer(
+        statistics.median(turn.up for turn in turns),
+        statistics.median(turn.down for turn in turns),
+        max(turn.client_memory for turn in turns),
+        max(turn.server_memory for turn in turns),
+    )
+
+
+def show(label: str, taken: dict[str, Transfer]) -> None:
+    floor, mine, other = taken["limit"], taken["ours"], taken.get("mlflow")
+    print(f"{label:>8} {'hash + copy + fsync':22} {floor.up:8.3f} {floor.down:8.3f}")
+    if other:
+        print(f"{label:>8} {'mlflow 3.17.2':22} {other.up:8.3f} {other.down:8.3f}")
+    share = f"{floor.up / mine.up:6.2f} {floor.down / mine.down:6.2f}"
     against = f"{other.up / mine.up:6.2f}x {other.down / mine.down:6.2f}x" if other else ""
-    share = f"{floor / mine.up:6.2f} {floor / mine.down:6.2f}"
     memory = f"{mine.client_memory / 1e6:6.0f} MB {mine.server_memory / 1e6:6.0f} MB"
-    print(f"{label:>8} {'lorahub, verified':22} {mine.up:8.3f} {mine.down:8.3f} {share:>16} {against:>16} {memory:>24}")
-    for adapter in adapters:
-        shutil.rmtree(adapter)
+    line = f"{label:>8} {'lorahub, verified':22} {mine.up:8.3f} {mine.down:8.3f} {share:>16} {against:>16} {memory:>24}"
+    print(line, flush=True)
