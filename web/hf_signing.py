@@ -7,7 +7,7 @@ revoked, is gone here, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,7 +58,8 @@ def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id:
     good = (
         t for t in registry().tokens(actor) if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
     )
-    return actor if any(token.id == token_id for token in good) else None
+    # What this actor signs in turn has to end with the same token.
+    return replace(actor, token_id=token_id) if any(token.id == token_id for token in good) else None
 
 
 def _serializer(purpose: str) -> URLSafeTimedSerializer:
