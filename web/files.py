@@ -93,15 +93,15 @@ def _content(stored: StoredFile, start: int, stop: int) -> Any:
         return ()
     if stored.local_path is None:
         return stored.open(start, stop)
-    file = _open(stored.local_path)
+    file = open_blob(stored.local_path)
     file.seek(start)
     wrapped: Any = wrap_file(request.environ, file, BLOCK_BYTES)
     # A server that can't sendfile would read to the end of the file, past the range.
     return wrapped if stop == stored.entry.size or _can_sendfile() else _LimitedFile(file, stop - start)
 
 
-def _open(path: str) -> BinaryIO:
-    """Open a blob's file; the server closes it with the answer."""
+def open_blob(path: str) -> BinaryIO:
+    """Open a blob's file, to be closed with the answer.  Raises Unavailable."""
     try:
         return open(path, "rb")
     except FileNotFoundError as error:

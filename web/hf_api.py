@@ -8,7 +8,8 @@
     hf_manage.py    create, delete, settings, tags, the card's check
     hf_signing.py   addresses that carry a right by themselves
     hf_upstream.py  repositories that are held elsewhere
-    xet.py          uploads through Xet
+    hf_telemetry.py what hf_xet reports of itself
+    xet.py          uploads through Xet             xet_reads.py   downloads
 
 This file is the map: one line per address.  The rules live in those modules; the registry knows none of them.
 Source: huggingface_hub's clients, 0.36 to 2.4, as they speak; docs/huggingface.md lists what was tried.
@@ -40,6 +41,7 @@ from . import (
     xet_shard,
     xet_xorb,
 )
+from .hf_telemetry import DropTelemetry
 from .identity import settings
 
 View = Callable[..., Any]
@@ -120,6 +122,7 @@ def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> tuple
     """Let `app` speak the Hugging Face wire; return the blueprint, which reads no cookie."""
     blueprint = make_blueprint()
     app.register_blueprint(blueprint)
+    app.wsgi_app = DropTelemetry(app.wsgi_app)  # type: ignore[method-assign]
     return (blueprint,)
 
 

@@ -4,20 +4,20 @@
     GET <casUrl>/v1/reconstructions/<sha256>       which packs make up a file, and where they are
     GET <casUrl>/v1/packs?ticket=…                 a range of a pack: headers of chunks between slices of the file
 
-Files are stored as they are, not as packs: a pack is a view.  It cuts the file into slices of 128 KiB and puts the
-8 bytes of a chunk's header before each, which a reader undoes by skipping them.  Where a file is in an object store,
-nothing here is offered: its bytes come from there, by a signed URL.
+Files are stored as they are, not as packs (xet_packs.py).  Where a file is in an object store, nothing here is offered:
+its bytes come from there, by a signed URL.
 Source: the Xet protocol specification, "Download protocol" and "CAS API".
 """
 
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
-from flask import Response, jsonify, request, url_for
+from flask import Response, current_app, jsonify, request, url_for
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from hub.errors import FileNotFound, Forbidden, Unauthenticated
@@ -25,20 +25,23 @@ from hub.refs import AdapterName
 from hub.registry.values import StoredFile
 
 from . import hf_signing
+from .files import open_blob
 from .hf_names import has_object_store, repo_name, tree_at
 from .identity import bearer_token, current_actor, registry
-from .xet_xorb import MAX_CHUNK_BYTES
+from .xet_packs import PACK_BYTES, chunk_count, held_bytes, pack_bytes, packed_size, pieces, send_pieces
 
 MIN_FILE_BYTES = 16 * 1024 * 1024
 """Below this, the further requests cost more than they save."""
 
 TOKEN_SECONDS = 3600
 _TOKEN, _PACK = "xet-read", "xet-pack"
-_HEADER_BYTES = 8
-_PACKED_CHUNK = MAX_CHUNK_BYTES + _HEADER_BYTES
-_CHUNKS = 512
-_PACK_BYTES = _CHUNKS * MAX_CHUNK_BYTES
-_BLOCK_CHUNKS = 8
+_HELD = "lorahub.xet_packs"
+
+HELD_SECONDS = 2.0
+"""How long a worker goes on with what an address was found to stand for.  A client asks for a pack every few
+milliseconds, and looking its rights up costs more than the pack: a right that is taken away ends this much later."""
+
+_MAX_HELD = 1000
 
 
 def is_offered(size: int) -> bool:
@@ -82,11 +85,12 @@ def reconstruct(sha256: str) -> Response:
     if start == 0 and stored.version_id is not None:
         registry().count_download(grant.actor, stored.version_id, request.remote_addr)
     ticket = hf_signing.sign(_PACK, grant.actor, grant.repo, commit=commit, path=file.path)
-    numbers = range(start // _PACK_BYTES, -(-stop // _PACK_BYTES))
+    _hold(ticket, stored)
+    numbers = range(start // PACK_BYTES, -(-stop // PACK_BYTES))
     terms = [_describe(sha256, file.size, number, ticket) for number in numbers]
     return jsonify(
         {
-            "offset_into_first_range": start - numbers.start * _PACK_BYTES,
+            "offset_into_first_range": start - numbers.start * PACK_BYTES,
             "terms": [term for term, _ in terms],
             "fetch_info": {term["hash"]: [place] for term, place in terms},
         }
@@ -95,69 +99,66 @@ def reconstruct(sha256: str) -> Response:
 
 def send_pack() -> Response:
     """Send a range of one pack, at an address that `reconstruct` signed."""
-    refusal = Forbidden("This address has expired or was never given out. Ask for the file again.")
-    grant = hf_signing.read(_PACK, request.args.get("ticket", ""), TOKEN_SECONDS, refusal)
-    stored = registry().open_at(grant.actor, grant.repo, grant.claims["commit"], grant.claims["path"])
+    stored = _opened(request.args.get("ticket", ""))
     number = request.args.get("number", 0, int)
-    chunks = _chunk_count(stored.entry.size, number)
-    size = packed_size(stored.entry.size, number)
+    size = packed_size(stored.entry.size, number) if number >= 0 else 0
     asked = request.range.range_for_length(size) if request.range else (0, size)
-    if not chunks or asked is None:
+    if not size or asked is None:
         raise RequestedRangeNotSatisfiable(size, "bytes")
     start, stop = asked
-    response = Response(pack_bytes(stored, number, start, stop), 206, mimetype="application/octet-stream")
+    response = _respond(stored, number, start, stop)
     response.content_length = stop - start
     response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     return response
 
 
-def pack_bytes(stored: StoredFile, number: int, start: int, stop: int) -> Iterator[bytes]:
-    """Yield bytes `[start, stop)` of a pack of a file."""
-    size = stored.entry.size
-    first = start // _PACKED_CHUNK
-    skip = start - first * _PACKED_CHUNK
-    left = stop - start
-    for chunk in range(first, _chunk_count(size, number), _BLOCK_CHUNKS):
-        block = _block(stored, number, chunk)[skip:]
-        skip = 0
-        yield block[:left]
-        left -= len(block)
-        if left <= 0:
-            return
+def _respond(stored: StoredFile, number: int, start: int, stop: int) -> Response:
+    connection = request.environ.get("gunicorn.socket")
+    # Not with TLS, whose connections are of another type: there the bytes have to pass through this process.
+    if stored.local_path is None or type(connection) is not socket.socket:
+        return _bytes(pack_bytes(stored, number, start, stop))
+    file = open_blob(stored.local_path)
+    parts = pieces(stored.entry.size, number, start, stop)
+    response = _bytes(send_pieces(connection, file, parts))
+    response.call_on_close(file.close)
+    return response
 
 
-def packed_size(size: int, number: int) -> int:
-    """Return how long one pack of a file of `size` bytes is, with its headers."""
-    held = min(size, (number + 1) * _PACK_BYTES) - number * _PACK_BYTES
-    return max(0, held) + _chunk_count(size, number) * _HEADER_BYTES
+def _bytes(content: Iterator[bytes]) -> Response:
+    return Response(content, 206, mimetype="application/octet-stream")
 
 
-def _block(stored: StoredFile, number: int, chunk: int) -> bytes:
-    """Return up to eight chunks with their headers."""
-    begin = number * _PACK_BYTES + chunk * MAX_CHUNK_BYTES
-    end = min(stored.entry.size, begin + _BLOCK_CHUNKS * MAX_CHUNK_BYTES, (number + 1) * _PACK_BYTES)
-    data = memoryview(b"".join(stored.open(begin, end)))
-    parts: list[bytes | memoryview] = []
-    for at in range(0, len(data), MAX_CHUNK_BYTES):
-        piece = data[at : at + MAX_CHUNK_BYTES]
-        length = len(piece).to_bytes(3, "little")
-        parts += [b"\0" + length + b"\0" + length, piece]
-    return b"".join(parts)
+def _opened(ticket: str) -> StoredFile:
+    """Return the file that an address stands for, if who it was given to may read it.  Raises Forbidden."""
+    until, stored = _held().get(ticket, (0.0, None))
+    if stored is not None and time.monotonic() < until:
+        return stored
+    refusal = Forbidden("This address has expired or was never given out. Ask for the file again.")
+    grant = hf_signing.read(_PACK, ticket, TOKEN_SECONDS, refusal)
+    stored = registry().open_at(grant.actor, grant.repo, grant.claims["commit"], grant.claims["path"])
+    _hold(ticket, stored)
+    return stored
 
 
-def _chunk_count(size: int, number: int) -> int:
-    held = min(size, (number + 1) * _PACK_BYTES) - number * _PACK_BYTES
-    return max(0, -(-held // MAX_CHUNK_BYTES))
+def _hold(ticket: str, stored: StoredFile) -> None:
+    held = _held()
+    if len(held) >= _MAX_HELD:
+        held.clear()
+    held[ticket] = time.monotonic() + HELD_SECONDS, stored
+
+
+def _held() -> dict[str, tuple[float, StoredFile]]:
+    """Return what this worker found out lately: of each address, until when it holds, and the file."""
+    return cast("dict[str, tuple[float, StoredFile]]", current_app.extensions.setdefault(_HELD, {}))
 
 
 def _describe(sha256: str, size: int, number: int, ticket: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the term and the address of one pack."""
-    chunks = {"start": 0, "end": _chunk_count(size, number)}
+    chunks = {"start": 0, "end": chunk_count(size, number)}
     name = hashlib.sha256(f"{sha256} {number}".encode()).hexdigest()
-    held = min(size, (number + 1) * _PACK_BYTES) - number * _PACK_BYTES
     url = url_for("hf.send_pack", ticket=ticket, number=number, _external=True)
     place = {"range": chunks, "url": url, "url_range": {"start": 0, "end": packed_size(size, number) - 1}}
-    return {"hash": name, "unpacked_length": held, "range": chunks}, place
+    return {"hash": name, "unpacked_length": held_bytes(size, number), "range": chunks}, place
 
 
 def _asked_range(size: int) -> tuple[int, int]:

@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import random
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +18,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.errors import Unavailable
 from hub.manifest import FileEntry
 from hub.registry.values import StoredFile
-from hub.web.xet_reads import MIN_FILE_BYTES, pack_bytes, packed_size
-from hub.web.xet_xorb import MAX_CHUNK_BYTES, MAX_XORB_BYTES, read_chunks
+from hub.web.limits import FAILED_LOGINS_PER_MINUTE
+from hub.web.xet_packs import CHUNKS, PACK_BYTES, pack_bytes, packed_size, pieces, send_pieces
+from hub.web.xet_reads import MIN_FILE_BYTES
+from hub.web.xet_xorb import MAX_CHUNK_BYTES, read_chunks
 from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import counting_proxy
 from tests.hf.large_adapter import large_adapter
 from tests.hf.test_wire import ask
 
-CHUNK, PACK = MAX_CHUNK_BYTES, MAX_XORB_BYTES
-
-
+CHUNK, PACK = MAX_CHUNK_BYTES, PACK_BYTES
 CONTENT = random.Random(9).randbytes(10 * CHUNK)
 
 
@@ -58,16 +62,65 @@ def test_any_range_of_a_pack_is_that_part_of_it(data: st.DataObject) -> None:
 
 
 def test_the_last_pack_holds_the_rest() -> None:
-    assert packed_size(PACK, 0) == PACK + 512 * 8
-    assert packed_size(PACK + 1, 0) == PACK + 512 * 8
+    assert packed_size(PACK, 0) == PACK + CHUNKS * 8
+    assert packed_size(PACK + 1, 0) == PACK + CHUNKS * 8
     assert packed_size(PACK + 1, 1) == 1 + 8
     assert packed_size(PACK, 1) == 0
     assert packed_size(PACK, 7) == 0
 
 
 @pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of two chunks and a bit."""
+    path = tmp_path_factory.mktemp("on-disk") / "blob"
+    path.write_bytes(CONTENT[: 2 * CHUNK + 100])
+    return path
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_the_kernel_sends_the_same_bytes(on_disk: Path, data: st.DataObject) -> None:
+    size = on_disk.stat().st_size
+    start = data.draw(st.integers(0, packed_size(size, 0) - 1))
+    stop = data.draw(st.integers(start + 1, packed_size(size, 0)))
+    sender, reader = socket.socketpair()
+    with sender, reader, on_disk.open("rb") as file:
+        sender.settimeout(60)
+        sending = threading.Thread(
+            target=send_all, args=(sender, send_pieces(sender, file, pieces(size, 0, start, stop)))
+        )
+        sending.start()
+        came = b"".join(iter(lambda: reader.recv(CHUNK), b""))
+        sending.join()
+    assert came == b"".join(pack_bytes(stored(size), 0, start, stop))
+
+
+def send_all(sender: socket.socket, sending: Iterator[bytes]) -> None:
+    assert not b"".join(sending)
+    sender.shutdown(socket.SHUT_WR)
+
+
+def test_a_reader_that_stops_reading_is_left(on_disk: Path) -> None:
+    size = on_disk.stat().st_size
+    sender, reader = socket.socketpair()
+    with sender, reader, on_disk.open("rb") as file:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sender.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            list(send_pieces(sender, file, pieces(size, 0, 0, packed_size(size, 0))))
+
+
+def test_a_file_that_lost_its_end_is_no_shorter_pack(on_disk: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(on_disk.read_bytes()[:1000])
+    sender, reader = socket.socketpair()
+    with sender, reader, cut.open("rb") as file, pytest.raises(Unavailable):
+        list(send_pieces(sender, file, pieces(2000, 0, 0, packed_size(2000, 0))))
+
+
+@pytest.fixture(scope="module")
 def large(wire: Wire, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A private adapter of 70 MB: two packs."""
+    """A private adapter of 70 MB: five packs."""
     wire.namespace("large")
     folder = large_adapter(tmp_path_factory.mktemp("large"), 70_000_000, seed=5)
     wire.server.cli("push", str(folder), "large/one", "--private")
@@ -98,7 +151,7 @@ def test_a_part_is_described_with_its_offset(wire: Wire, large: tuple[str, Path]
         ask(wire, "GET", path, None, Authorization=f"Bearer {token}", Range=f"bytes={PACK + 10}-{PACK + 19}")[2]
     )
     assert part["offset_into_first_range"] == 10
-    assert [term["unpacked_length"] for term in part["terms"]] == [weights.stat().st_size - PACK]
+    assert [term["unpacked_length"] for term in part["terms"]] == [PACK]
     whole = json.loads(ask(wire, "GET", path, None, Authorization=f"Bearer {token}")[2])
     assert sum(term["unpacked_length"] for term in whole["terms"]) == weights.stat().st_size
     beyond = ask(wire, "GET", path, None, Authorization=f"Bearer {token}", Range="bytes=999999999-")
@@ -125,3 +178,32 @@ def test_small_files_are_read_plainly(wire: Wire, large: tuple[str, Path]) -> No
     offered = {entry["path"] for entry in entries if "xetHash" in entry}
     assert offered == {weights.name}
     assert all(entry["size"] < MIN_FILE_BYTES for entry in entries if entry["path"] not in offered)
+
+
+def test_an_address_ends_with_the_token_that_it_was_given_to(wire: Wire, large: tuple[str, Path]) -> None:
+    name, weights = large
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    made = wire.native("POST", "/tokens", {"name": "short-lived", "scopes": ["read"]})
+    bearer = f"Bearer {made['secret']}"
+    token = json.loads(ask(wire, "GET", f"/api/models/{name}/xet-read-token/main", Authorization=bearer)[2])
+    path = f"/api/xet/read/v1/reconstructions/{sha256}"
+    told = json.loads(ask(wire, "GET", path, Authorization=f"Bearer {token['accessToken']}")[2])
+    address = next(iter(told["fetch_info"].values()))[0]["url"].removeprefix(wire.url)
+    assert ask(wire, "GET", address, Authorization="", Range="bytes=0-9")[0] == 206
+    wire.native("DELETE", f"/tokens/{made['id']}")
+    # What a worker found out of an address holds for a moment.
+    for _ in range(100):
+        status = ask(wire, "GET", address, Authorization="", Range="bytes=0-9")[0]
+        if status != 206:
+            break
+        time.sleep(0.2)
+    assert status == 403
+
+
+def test_what_the_client_reports_is_dropped_and_is_no_failed_login(wire: Wire) -> None:
+    for _ in range(FAILED_LOGINS_PER_MINUTE + 5):
+        status, _headers, body = ask(
+            wire, "POST", "/v1/telemetry", b'{"event": "xet_download_summary"}', Authorization="Bearer .eJw9"
+        )
+        assert (status, body) == (204, b"")
+    assert ask(wire, "GET", "/api/whoami-v2")[0] == 200
