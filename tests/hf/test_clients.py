@@ -10,7 +10,7 @@ import pytest
 from tests.hf import environments
 from tests.hf.clients import ABSENT, COMMANDS, OK
 from tests.hf.conftest import Wire, run_python, seed_large, seed_qa
-from tests.hf.table import Results, page_with_table, write_table
+from tests.hf.table import END, START, Results, page_with_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,8 +69,6 @@ def test_an_older_client(client: str, title: str, all_results: Results) -> None:
 
 
 def test_the_documentation_lists_what_is_tested() -> None:
-    text = page_with_table()
-    for title in COMMANDS:
-        assert f"| {title.replace('|', chr(92) + '|')} |" in text, (
-            f"run `make test-engines`: {title!r} is not in the table"
-        )
+    rows = [line for line in page_with_table().partition(START)[2].partition(END)[0].splitlines() if " | ✓ |" in line]
+    shown = [row.removeprefix("| ").partition(" | ")[0].replace(chr(92) + "|", "|") for row in rows]
+    assert shown == list(COMMANDS), "run `make test-engines`: the table shows other commands, or in another order"

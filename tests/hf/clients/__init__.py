@@ -9,7 +9,15 @@ stays one.
 """
 
 from tests.hf.clients import downloads, failures, repositories, uploads
-from tests.hf.clients.world import COMMANDS
+from tests.hf.clients.world import COMMANDS as _AS_IMPORTED
+
+COMMANDS = {
+    title: run
+    for module in (downloads, failures, repositories, uploads)
+    for title, run in _AS_IMPORTED.items()
+    if run.__module__ == module.__name__
+}
+"""By title, in the order of the table, whichever module was imported first."""
 
 OK, ABSENT = "ok", "not in this version"
 """What a command comes to; anything else is a traceback."""
