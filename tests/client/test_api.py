@@ -128,6 +128,24 @@ def test_weights_that_are_not_numbers_are_found_where_they_are_on_this_disk(at_h
     assert "q_proj" in str(report)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_not_numbers_are_named_whichever_way_they_were_published(at_home, value):
+    """The registry reads headers only, so such a version exists; whoever fetches it is told before it runs."""
+    from array import array
+
+    name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
+    bad = ((32, 4), array("f", [0.5] * 127 + [float(value)]).tobytes())
+    folder = write_adapter(at_home / "adapter", tensors={name: bad}, seed=94)
+    base = write_base(at_home / "base")
+    with pytest.raises(Incompatible, match=r"v_proj"):
+        hub.push(folder, "lib/diverged", base=base)
+    version = hub.push(folder, f"lib/diverged-{value}")
+    hub.pull(version.ref)
+    report = hub.check(base, version.ref)
+    assert not report.ok
+    assert "layers.1.self_attn.v_proj" in str(report)
+
+
 def test_diff_knows_equal_and_opposite_updates(at_home):
     a, b = write_adapter(at_home / "a", seed=91), write_adapter(at_home / "b", seed=92)
     assert str(hub.diff(a, a)) != str(hub.diff(a, b))
