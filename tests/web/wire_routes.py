@@ -34,7 +34,9 @@ def wire_routes(world: World) -> list[Route]:
         Route(f"{REPO}/tree/<revision>", "GET", READ, f"{M}/tree/v2"),
         Route(f"{REPO}/paths-info/<revision>", "POST", READ, f"{M}/paths-info/v2", {"paths": ["adapter_config.json"]}),
         Route(f"{REPO}/resolve/<revision>/<path>", "GET", READ, f"{M}/resolve/v2/adapter_config.json"),
-        Route("/<namespace>/<name>/resolve/<revision>/<path>", "GET", READ, "/vault/secret/resolve/v2/adapter_config.json"),
+        Route(
+            "/<namespace>/<name>/resolve/<revision>/<path>", "GET", READ, "/vault/secret/resolve/v2/adapter_config.json"
+        ),
         Route(f"{REPO}/xet-read-token/<revision>", "GET", READ, f"{M}/xet-read-token/v2"),
         Route(f"{REPO}/xet-write-token/<revision>", "GET", PUBLISH, f"{M}/xet-write-token/main"),
         Route(f"{REPO}/preupload/<revision>", "POST", PUBLISH, f"{M}/preupload/main", FILES),
