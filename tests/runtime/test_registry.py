@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
 import hub
 import hub.sync
-from hub.errors import AdapterNotFound, Conflict, HubError, Incompatible, VersionNotFound
+from hub.errors import AdapterNotFound, Conflict, HubError, Incompatible, InvalidAdapter, VersionNotFound
 from hub.runtime import adapter_weights
 from tests.runtime import support
 from tests.runtime.support import load_model, logits, relative_error, write_adapter
@@ -70,6 +71,31 @@ def test_a_name_without_a_version_means_what_it_meant_when_it_was_added(base, re
     model.use(None)
     model.remove("task/qa")
     assert model.adapters == ()
+
+
+@pytest.mark.parametrize("way", ["our own", "the Hugging Face wire"])
+def test_a_version_whose_weights_are_no_numbers_is_refused_by_name(base, folders, registry, tmp_path, monkeypatch, way):
+    """The registry reads headers, not weights; nothing of such a version reaches the model."""
+    folder = tmp_path / "diverged"
+    shutil.copytree(folders[0], folder)
+    state = load_file(folder / "adapter_model.safetensors")
+    name = next(one for one in sorted(state) if "v_proj.lora_B" in one)
+    state[name][0, 0] = float("nan")
+    save_file(state, folder / "adapter_model.safetensors", {"format": "pt"})
+    if way == "our own":
+        ref = str(hub.push(folder, "task/diverged").ref)
+    else:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # as all tests of models are
+        api = HfApi(registry["LORAHUB_ENDPOINT"], registry["LORAHUB_TOKEN"])
+        api.create_repo("task/wired")
+        api.upload_folder(repo_id="task/wired", folder_path=folder)
+        ref = "task/wired@v1"
+    model = load_model(base, "task/qa@v1")
+    before = logits(model)
+    with pytest.raises(InvalidAdapter, match=r"NaN or Inf: .*v_proj"):
+        model.add(ref)
+    assert model.adapters == ("task/qa@v1",)
+    assert torch.equal(logits(model), before)
 
 
 def test_a_load_asks_the_registry_once_for_each_ref(base, monkeypatch):
