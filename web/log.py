@@ -9,11 +9,15 @@ import json
 import logging
 import re
 import sys
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from gunicorn.glogging import Logger
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SECRETS = re.compile(
     r"lhub_[A-Za-z0-9_-]+|(?i:bearer)\s+[^\s\"']+|(?i:X-Amz-Signature|Signature|sig|token)=[^&\s\"']+"
@@ -57,37 +61,44 @@ def configure_logging(level: int = logging.INFO) -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
-class ServerLogger(Logger):
-    """gunicorn's logger, speaking through the one above."""
+def log_request(environ: Mapping[str, Any], status: int, sent: int, seconds: float) -> None:
+    """Write the line of one request, without its query string.
 
-    def setup(self, cfg: Any) -> None:
-        self.error_log.propagate = self.access_log.propagate = True
-        self.error_log.handlers[:] = []
-        self.access_log.handlers[:] = []
-        self.error_log.setLevel(logging.WARNING if cfg.loglevel == "info" else cfg.loglevel.upper())
-        self.access_log.setLevel(logging.INFO)
+    sent: bytes of the answer's body.  seconds: until the answer, or its head, was sent.
+    """
+    path = (environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition("?")[0]
+    if path in {"/healthz", "/readyz", "/metrics"}:
+        return
+    fields = {
+        "method": environ.get("REQUEST_METHOD"),
+        "path": mask_secrets(path),
+        "status": status,
+        "bytes": sent,
+        "ms": round(seconds * 1000, 1),
+        "client": environ.get("REMOTE_ADDR"),
+        "request_id": environ.get("lorahub.request_id"),
+    }
+    if sys.stderr.isatty():
+        logging.getLogger("lorahub.access").info("request", extra=fields)
+        return
+    # One line per request, written as it is: the way through all of logging costs more than many a request.
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line = json.dumps({"event": "request", "level": "info"} | fields | {"timestamp": now})
+    sys.stderr.write(line + "\n")
 
-    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
-        """Log one request, without its query string."""
-        path = environ.get("RAW_URI", "").partition("?")[0]
-        if path in {"/healthz", "/readyz", "/metrics"}:
-            return
-        fields = {
-            "method": environ.get("REQUEST_METHOD"),
-            "path": mask_secrets(path),
-            "status": resp.status_code,
-            "bytes": resp.sent or resp.response_length or 0,
-            "ms": round(request_time.total_seconds() * 1000, 1),
-            "client": environ.get("REMOTE_ADDR"),
-            "request_id": environ.get("lorahub.request_id"),
-        }
-        if sys.stderr.isatty():
-            self.access_log.info("request", extra=fields)
-            return
-        # One line per request, written as it is: the way through all of logging costs more than many a request.
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = json.dumps({"event": "request", "level": "info"} | fields | {"timestamp": now})
-        sys.stderr.write(line + "\n")
 
-    def reopen_files(self) -> None:
-        """stderr is never reopened."""
+class LoggedRequests:
+    """WSGI middleware, for a server that logs no requests itself."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        began = time.perf_counter()
+
+        def noting(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            length = next((value for name, value in headers if name.lower() == "content-length"), "0")
+            log_request(environ, int(status[:3]), int(length), time.perf_counter() - began)
+            return start_response(status, headers, *error)
+
+        return self._app(environ, noting)

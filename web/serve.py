@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,7 @@ def serve(settings: ServerSettings, config_file: Path, say: Callable[[str], None
         if settings.public_url is None:
             settings = replace(settings, public_url=local_url(settings))
         prepare(settings, config_file, say)
-        run = _run_waitress if sys.platform == "win32" else _run_gunicorn
+        run = run_waitress if sys.platform == "win32" else run_gunicorn
         run(settings, listener)
     finally:
         listener.close()
@@ -100,7 +99,7 @@ def remember_token(config_file: Path, endpoint: str, secret: str) -> str:
     return f"Stored in {config_file}: `lorahub push` works on this machine at once."
 
 
-def _run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
+def run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
     from gunicorn.app.base import BaseApplication
 
     folder, arbiter = prepare_metrics(), os.getpid()
@@ -139,7 +138,7 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
         "keepalive": KEEPALIVE_SECONDS,
         "timeout": WORKER_TIMEOUT_SECONDS,
         "graceful_timeout": settings.drain_seconds,
-        "logger_class": "hub.web.log.ServerLogger",
+        "logger_class": "hub.web.gunicorn_log.ServerLogger",
         "accesslog": "-",
         "limit_request_line": 8190,
         "limit_request_fields": 100,
@@ -163,10 +162,24 @@ def open_app(settings: ServerSettings) -> Flask:
     return create_app(registry, settings)
 
 
-def _run_waitress(settings: ServerSettings, listener: socket.socket) -> None:
-    """Serve on Windows, where there is no fork: one process with threads."""
+def run_waitress(settings: ServerSettings, listener: socket.socket) -> None:
+    """Serve on Windows, where there is no fork: one process with threads.
+
+    waitress keeps a request's body in a temporary file until all of it is there.
+    """
     from waitress.server import create_server
 
-    server = create_server(open_app(settings), sockets=[listener], threads=settings.threads)
-    threading.Timer(0.1, print, [READY_LINE.format(url=local_url(settings))], {"flush": True}).start()
+    from .log import LoggedRequests
+
+    server = create_server(
+        LoggedRequests(open_app(settings)),
+        sockets=[listener],
+        threads=settings.threads,
+        backlog=BACKLOG,
+        max_request_body_size=settings.max_upload_bytes,
+        # The application decides which proxies to believe (trusted_proxies).
+        clear_untrusted_proxy_headers=settings.trusted_proxies == 0,
+        ident=None,
+    )
+    print(READY_LINE.format(url=local_url(settings)), flush=True)
     server.run()

@@ -24,16 +24,15 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
-from datetime import timedelta
 from functools import partial
 from selectors import EVENT_READ
-from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .fast_lane import QUICK_ANSWERS
+from .log import log_request
 from .quick_loop import Environ, QuickLoop, looks_plain
 
 HEAD_SECONDS = 15.0
@@ -147,7 +146,7 @@ class PatientWorker(ThreadWorker):
 
     def log_request(self, environ: Environ, sent: int, seconds: float) -> None:
         self.nr += 1
-        self.log.access(SimpleNamespace(status_code=200, sent=sent), None, environ, timedelta(seconds=seconds))
+        log_request(environ, 200, sent, seconds)
 
     @staticmethod
     def _send_slowly(conn: TConn, rest: bytes) -> bool:

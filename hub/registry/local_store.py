@@ -11,7 +11,6 @@ whole or not there.  An upload's length is its offset, so no second record of it
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from hub.early_sync import EarlySync
 from hub.errors import FileNotFound, StorageFull, Unavailable, UploadNotFound, UploadOffsetMismatch
+from hub.registry.file_access import BINARY, lock, read_at, sync_folder
 from hub.registry.hashing import BlobHash
 from hub.registry.store import Staged, StoredBlob
 from hub.registry.streams import CHUNK_BYTES, ByteStream, chunks
@@ -50,7 +50,7 @@ class LocalStore:
     def begin(self, size: int) -> str:
         key = secrets.token_hex(16)
         with _translated_errors():
-            os.close(os.open(self._upload_path(key), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            os.close(os.open(self._upload_path(key), os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600))
         return key
 
     def offset(self, key: str) -> int:
@@ -126,11 +126,11 @@ class LocalStore:
     def _move(self, source: Path, target: Path) -> None:
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(self._blobs)
+            sync_folder(self._blobs)
         if source.exists():
             source.chmod(0o444)
             source.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         elif not target.exists():
             raise Unavailable("The uploaded bytes are gone from the server. Send the file again.")
 
@@ -148,12 +148,12 @@ class LocalStore:
 
     def read(self, sha256: str, offset: int, size: int) -> bytes:
         with _translated_errors(), self._open(sha256) as file:
-            return os.pread(file, size, offset)
+            return read_at(file, size, offset)
 
     def stream(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
         with _translated_errors(), self._open(sha256) as file:
             while start < stop:
-                piece = os.pread(file, min(CHUNK_BYTES, stop - start), start)
+                piece = read_at(file, min(CHUNK_BYTES, stop - start), start)
                 if not piece:
                     raise Unavailable(f"The stored file {sha256[:12]}… is shorter than it should be. Run: lorahub fsck")
                 yield piece
@@ -204,24 +204,23 @@ class LocalStore:
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[int]:
-        """Open an upload for one writer alone; the lock goes with the process that holds it."""
+        """Open an upload for one writer alone."""
         try:
-            file = os.open(self._upload_path(key), os.O_RDWR)
+            file = os.open(self._upload_path(key), os.O_RDWR | BINARY)
         except FileNotFoundError as error:
             raise _no_upload() from error
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise _other_offset(os.fstat(file).st_size) from error
-            yield file
+            with lock(file, key) as is_ours:
+                if not is_ours:
+                    raise _other_offset(os.fstat(file).st_size)
+                yield file
         finally:
             os.close(file)
 
     @contextmanager
     def _open(self, sha256: str) -> Iterator[int]:
         try:
-            file = os.open(self._blob_path(sha256), os.O_RDONLY)
+            file = os.open(self._blob_path(sha256), os.O_RDONLY | BINARY)
         except FileNotFoundError as error:
             raise FileNotFound(f"The blob {sha256[:12]}… is not in the store. Run: lorahub fsck") from error
         try:
@@ -255,18 +254,10 @@ def _write_all(file: int, data: bytes) -> None:
 def _hash(file: int, length: int) -> BlobHash:
     digest = BlobHash(length)
     offset = 0
-    while piece := os.pread(file, CHUNK_BYTES, offset):
+    while piece := read_at(file, CHUNK_BYTES, offset):
         digest.update(piece)
         offset += len(piece)
     return digest
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _no_upload() -> UploadNotFound:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,16 +66,19 @@ def clean_env(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running_server(folder: Path, *flags: str, **env: str) -> Iterator[RunningServer]:
+def running_server(
+    folder: Path, *flags: str, program: Sequence[str] = ("-m", "hub.cli"), **env: str
+) -> Iterator[RunningServer]:
     """Start `lorahub serve --port 0`, wait until it says that it listens, and stop it with SIGTERM afterwards.
 
     folder: gets data/, config/, cache/ and server.log.  flags: more of `serve`'s.  env: more environment.
+    program: what Python runs as `lorahub`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = clean_env(folder) | env
     data = folder / "data"
     log = folder / "server.log"
-    command = [sys.executable, "-m", "hub.cli", "serve", "--port", "0", "--data", str(data), *flags]
+    command = [sys.executable, *program, "serve", "--port", "0", "--data", str(data), *flags]
     with log.open("a", encoding="utf-8") as stderr:
         process = subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
