@@ -71,27 +71,32 @@ _LINEAGE = (
     .order_by(LineageRow.kind, LineageRow.ref)
 )
 
-_Key = tuple[int, int, str]
+_Key = tuple[int, str]
 
 
 class VersionCache:
-    """The versions that were asked for last.  They are immutable values, so any number of threads may have one."""
+    """The versions that were asked for last.  They are immutable values, so any number of threads may have one.
 
-    def __init__(self, most: int = 4_000) -> None:
+    Each is kept under its adapter and selector and is good for one revision of the adapter: a newer one replaces it.
+    """
+
+    def __init__(self, most: int = 2_000) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, Version] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[int, Version]] = OrderedDict()
 
-    def get(self, key: _Key) -> Version | None:
+    def get(self, key: _Key, revision: int) -> Version | None:
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
+            known, found = self._kept.get(key, (None, None))
+            if known != revision:
+                return None
+            self._kept.move_to_end(key)
             return found
 
-    def put(self, key: _Key, version: Version) -> None:
+    def put(self, key: _Key, revision: int, version: Version) -> None:
         with self._lock:
-            self._kept[key] = version
+            self._kept[key] = (revision, version)
+            self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
@@ -105,13 +110,13 @@ class _State:
 
 def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef) -> Version:
     state = _readable_state(context, actor, ref.adapter)
-    key = (state.id, state.revision, ref.selector)
-    found = cache.get(key)
+    key = (state.id, ref.selector)
+    found = cache.get(key, state.revision)
     if found is None:
         # What is read now is at least as new as the revision that it is kept under, and that number never comes back.
         # Where nothing is found, the slower way says what is missing and what there is instead.
         found = _read(context, state, ref) or versions.resolve(context, actor, ref)
-        cache.put(key, found)
+        cache.put(key, state.revision, found)
     return found
 
 
