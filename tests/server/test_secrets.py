@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+
+import httpx2
 
 from tests.support.adapters import write_adapter
 from tests.support.server import clean_env, run_cli, running_server
@@ -31,6 +34,8 @@ def test_a_token_is_in_no_log_error_argument_url_metric_or_row(tmp_path: Path) -
             done = server.cli(*command, check=False, LORAHUB_TOKEN=canary, LORAHUB_DEBUG="1")
             outputs += [done.stdout, done.stderr]
         outputs += _misuse(server.url, canary)
+        outputs += _over_the_wire(server.url, canary)
+        outputs += _in_a_browser(server.url, canary)
         outputs += _command_lines(server.process.pid)
         outputs.append(OverSocket(server.url).send("GET", "/metrics", {}, None).body.decode())
         data = server.data
@@ -61,6 +66,42 @@ def _misuse(url: str, canary: str) -> list[str]:
     # An error may show the caller its own words again; what it must not do is show the header's.
     shown = [answer.body.decode() for answer in answers if canary not in str(answer)]
     return [*shown, *(answer.body.decode() for answer in answers[4:6])]
+
+
+def _over_the_wire(url: str, canary: str) -> list[str]:
+    """What a stock Hugging Face client is told: the addresses and tokens that it is given stand for the token, and
+    are not it."""
+    api, repo = Api(OverSocket(url), canary), "/api/models/task/qa"
+    lfs = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": "ab" * 32, "size": 20_000_000}]}
+    files = {"files": [{"path": "x.safetensors", "size": 20_000_000, "sample": "eA=="}]}
+    git = {"Authorization": f"Bearer {canary}", "Content-Type": "application/json"}
+    answers = [
+        api.call("GET", "/api/whoami-v2"),
+        api.call("POST", f"{repo}/preupload/main", files),
+        api.sender.send("POST", "/task/qa.git/info/lfs/objects/batch", git, json.dumps(lfs).encode()),
+        api.call("GET", f"{repo}/xet-write-token/main"),
+        api.call("GET", f"{repo}/xet-read-token/v1"),
+        api.call("POST", f"{repo}/commit/main", body=b"no commit"),
+        api.call("POST", "/api/repos/create", {"name": "qa", "organization": "nobody-s"}),
+        api.call("GET", f"{repo}/resolve/v1/adapter_config.json"),
+    ]
+    assert [answer.status for answer in answers[:5]] == [200] * 5
+    return [f"{answer.headers} {answer.body.decode()}" for answer in answers]
+
+
+def _in_a_browser(url: str, canary: str) -> list[str]:
+    """A login with the token, one with a token that is nearly it, and the pages behind."""
+    shown = []
+    with httpx2.Client(base_url=url, trust_env=False, headers={"Accept": "text/html"}) as browser:
+        for token in (canary + "x", canary):
+            page = browser.get("/login").text
+            csrf = page.split('name="csrf_token"')[1].split('value="')[1].split('"')[0]
+            form = {"token": token, "csrf_token": csrf}
+            done = browser.post("/login", data=form, headers={"Referer": f"{url}/login"})
+            shown.append(f"{done.status_code} {done.headers} {done.text}")
+        account = browser.get("/account").text
+    assert "admin" in account
+    return [*shown, account]
 
 
 def _command_lines(pid: int) -> list[str]:
