@@ -89,7 +89,9 @@ class Limits:
         with self._lock:
             share = self._shares.get(key)
             if share is None or now >= share.until:
-                share = self._keep(key, _first_share(per_minute, now, on_credit))
+                # Who was refused a moment ago gets nothing on credit: the bucket says first whether there is any.
+                trusted = on_credit and not (share and share.refused)
+                share = self._keep(key, _first_share(per_minute, now, trusted))
             if share.refused:
                 raise share.refused
             if share.left <= 0:
@@ -174,7 +176,11 @@ def _share_size(per_minute: int) -> int:
 
 def _first_share(per_minute: int, now: float, on_credit: bool) -> Share:
     size = _share_size(per_minute)
-    return Share(size, now + SHARE_SECONDS, size, now, owed=size) if on_credit and size > 1 else Share(0, now)
+    return (
+        Share(size, now + SHARE_SECONDS, size, now, owed=size)
+        if on_credit and size > 1
+        else Share(0, now + SHARE_SECONDS)
+    )
 
 
 def register_limits(

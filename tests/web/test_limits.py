@@ -136,6 +136,17 @@ def test_a_refusal_is_remembered_only_for_a_moment() -> None:
     assert spend(limits, "k", 5, 5) == 2
 
 
+def test_who_keeps_asking_after_a_refusal_gets_nothing_on_credit() -> None:
+    """The bucket is empty and stays so: each worker gives its first share on credit, once, and no more."""
+    bucket, clock = Bucket(), Clock()
+    workers = [Limits(bucket.take, clock, run_now) for _ in range(4)]
+    granted = 0
+    for _ in range(60):
+        granted += sum(spend(worker, "k", 300, 30, on_credit=True) for worker in workers)
+        clock.now += 1.01
+    assert granted <= 300 + 4 * 3
+
+
 def test_callers_do_not_share_a_bucket() -> None:
     limits = Limits(Bucket().take, Clock(), run_now)
     assert spend(limits, "a", 2, 5) == 2
