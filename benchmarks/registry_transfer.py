@@ -30,21 +30,23 @@ MLFLOW = Path(__file__).resolve().parent.parent / ".venvs" / "mlflow" / "bin"
 PATH = "adapter_model.safetensors"
 
 CLIENT = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import hub.sync
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 verb, what, name = sys.argv[1:]
+def peak():  # not ru_maxrss, which starts with what the parent had
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 settings = ClientSettings.from_env()
-idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+idle = peak()
 began = time.perf_counter()
 if verb == "push":
     hub.sync.push(Path(what), AdapterName.parse(name), settings)
 else:
     hub.sync.pull(AdapterRef.parse(name), settings)
 seconds = time.perf_counter() - began
-print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) * 1024]))
+print(json.dumps([seconds, peak() - idle]))
 """
 
 MLFLOW_CLIENT = """
