@@ -59,8 +59,14 @@ class Database:
 
     def fetch_one(self, statement: Executable, parameters: Mapping[str, Any]) -> Row[Any] | None:
         """Return the first row of one reading statement: the quickest way to ask one thing."""
-        with _translated_errors(), self._single.connect() as connection:
+        with self.single() as connection:
             return connection.execute(statement, parameters).first()
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A connection for reading on which each statement stands alone: two of them may see two states."""
+        with _translated_errors(), self._single.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -197,8 +203,6 @@ def _translate(error: DBAPIError) -> Exception:
         return InvalidRequest(_TOO_LARGE_A_NUMBER)
     if state in _TRANSIENT_STATES:
         return _Transient(reason)
-    if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
-        return Unavailable("The registry is busy with other writes. Nothing was stored; try again in a moment.")
     if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
         return Unavailable("The registry is busy with other writes. Nothing was stored; try again in a moment.")
     if isinstance(error, OperationalError) or error.connection_invalidated:

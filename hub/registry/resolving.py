@@ -10,8 +10,9 @@ import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import CompoundSelect, Integer, bindparam, literal, null, select, text, union_all
 from sqlalchemy.orm import aliased
 
 from hub.refs import LATEST, AdapterName, AdapterRef
@@ -56,19 +57,26 @@ _BY_DIGEST = _FOUND.where(VersionRow.digest == bindparam("wanted")).order_by(Ver
 _BY_ALIAS = _FOUND.join(AliasRow, AliasRow.version_id == VersionRow.id).where(
     AliasRow.adapter_id == bindparam("adapter"), AliasRow.name == bindparam("wanted")
 )
-_ALIASES = select(AliasRow.name).where(AliasRow.version_id == bindparam("version")).order_by(AliasRow.name)
-_METRICS = (
-    select(MetricRow.name, MetricRow.value, MetricRow.dataset, UserRow.name.label("user"), MetricRow.at)
-    .outerjoin(UserRow, MetricRow.user_id == UserRow.id)
-    .where(MetricRow.version_id == bindparam("version"))
-    .order_by(MetricRow.name, MetricRow.dataset)
-)
 _parent = aliased(VersionRow)
-_LINEAGE = (
-    select(LineageRow.kind, LineageRow.ref, _parent.number)
+# What hangs on a version, in one statement.  Metrics come first: their columns say which types the others' NULLs have.
+_HANGING: CompoundSelect[Any] = union_all(
+    select(
+        literal("metric").label("what"),
+        MetricRow.name,
+        MetricRow.dataset,
+        MetricRow.value,
+        UserRow.name.label("user"),
+        MetricRow.at,
+        null().cast(Integer).label("parent"),
+    )
+    .outerjoin(UserRow, MetricRow.user_id == UserRow.id)
+    .where(MetricRow.version_id == bindparam("version")),
+    select(literal("alias"), AliasRow.name, null(), null(), null(), null(), null()).where(
+        AliasRow.version_id == bindparam("version")
+    ),
+    select(literal("lineage"), LineageRow.kind, LineageRow.ref, null(), null(), null(), _parent.number)
     .outerjoin(_parent, LineageRow.parent_id == _parent.id)
-    .where(LineageRow.version_id == bindparam("version"))
-    .order_by(LineageRow.kind, LineageRow.ref)
+    .where(LineageRow.version_id == bindparam("version")),
 )
 
 _Key = tuple[int, str]
@@ -138,20 +146,26 @@ def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
     statement = _BY_NUMBER if isinstance(wanted, int) else _BY_DIGEST if ref.digest else _BY_ALIAS
     if wanted is None:
         return None
-    with context.database.read() as session:
-        connection = session.connection()
+    with context.database.single() as connection:
         row = connection.execute(statement, {"adapter": state.id, "wanted": wanted}).first()
         if row is None:
             return None
-        asked = {"version": row.id}
-        return versions.to_version(
-            row,
-            ref.adapter,
-            created_by=row.creator,
-            yanked_by=row.yanker,
-            base=row.base,
-            aliases=connection.execute(_ALIASES, asked).scalars().all(),
-            lineage=[versions.to_lineage(*parent) for parent in connection.execute(_LINEAGE, asked)],
-            metrics=[Metric(*metric) for metric in connection.execute(_METRICS, asked)],
-            manifest_json=zlib.decompress(row.body),
-        )
+        hanging = connection.execute(_HANGING, {"version": row.id}).all()
+    return versions.to_version(
+        row,
+        ref.adapter,
+        created_by=row.creator,
+        yanked_by=row.yanker,
+        base=row.base,
+        aliases=sorted(found.name for found in hanging if found.what == "alias"),
+        lineage=[
+            versions.to_lineage(kind, parent, number)
+            for kind, parent, number in sorted((f.name, f.dataset, f.parent) for f in hanging if f.what == "lineage")
+        ],
+        metrics=[
+            Metric(found.name, found.value, found.dataset, found.user, found.at)
+            for found in sorted(hanging, key=lambda found: (found.name, found.dataset or ""))
+            if found.what == "metric"
+        ],
+        manifest_json=zlib.decompress(row.body),
+    )

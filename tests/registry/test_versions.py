@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hub.errors import AdapterNotFound, Conflict, FileNotFound, InvalidRef, InvalidRequest, VersionNotFound
@@ -24,6 +26,21 @@ def test_every_kind_of_ref_finds_its_version(world: World) -> None:
         for text in ("task/qa", "task/qa@latest", "task/qa@v1", "task/qa@prod", f"task/qa@sha256:{first.digest}")
     }
     assert list(found.values()) == [2, 2, 1, 1, 1]
+
+
+def test_a_resolved_version_is_the_one_that_is_listed(world: World) -> None:
+    world.push("task/qa", seed=1)
+    world.push(
+        "task/qa", seed=2, alias="prod", trained_from=["task/qa@v1", "elsewhere/x@v3"], merged_from=["task/qa@v1"]
+    )
+    world.registry.set_alias(world.admin, QA, "beta", 2)
+    for name, dataset in (("f1", "squad"), ("accuracy", ""), ("f1", "")):
+        world.registry.set_metric(world.admin, QA, 2, name, 0.5, dataset)
+    world.registry.yank(world.admin, QA, 1, "leaks")
+    for listed in world.registry.versions(ANONYMOUS, QA):
+        found = world.registry.resolve(ANONYMOUS, ref(f"task/qa@v{listed.number}"))
+        assert found.manifest_json
+        assert replace(found, manifest_json=None) == listed
 
 
 def test_missing_version_names_the_latest(world: World) -> None:
