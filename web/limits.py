@@ -1,11 +1,12 @@
 """Rate limits: one bucket per caller, shared by every worker on every machine.
 
 The buckets live in the database.  To ask it once per hundred requests and not at each, a worker takes a share of the
-caller's minute at a time (a hundredth of it, of a busy caller's up to a twentieth) and spends that from memory: all
-shares together never exceed the limit.  The next share is taken in the background while a quarter of this one is left.
+caller's minute at a time (a hundredth of it, of a busy caller's up to a twentieth) and spends that from memory.  The
+next share is taken in the background while a quarter of this one is left.  What is taken never exceeds the limit.
 
 Reading must not become writing, so the first share of reads is on credit: it is taken together with the second.  A
-caller far below its limit costs no query at all, and one at its limit gets at most one share per worker more.
+caller far below its limit costs no query at all.  One that is never refused may keep that credit: at most a share per
+worker and 5 seconds beyond the limit.
 """
 
 from __future__ import annotations

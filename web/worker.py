@@ -46,7 +46,7 @@ MAX_PEEK_BYTES = 64 * 1024
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
-_FILE = re.compile(r"/(files|resolve)/")
+_FILE = re.compile(r"/(files|resolve)/|^/api/xet/read/v1/packs")
 _OUT_OF_HANDLES = {errno.EMFILE, errno.ENFILE}
 _BUSY = b'{"error":{"code":"unavailable","message":"The server is out of connections. Try again.","details":{}}}'
 
