@@ -212,10 +212,12 @@ def base(
 
 
 def test_verdict_on_a_base_says_why() -> None:
-    recorded = BaseIdentity(id="org/base", shapes="s1", weights="w1")
+    recorded = BaseIdentity(id="org/base", shapes="s1", weights="w1-f32")
     verdicts = {
-        "same weights": judge(recorded, "org/base", base("renamed", shapes="s1", weights="w1")),
-        "fine-tune": judge(recorded, "org/base", base("org/tuned", shapes="s1", weights="w2")),
+        "same weights": judge(recorded, "org/base", base("renamed", shapes="s1", weights="w1-f32")),
+        "fine-tune": judge(recorded, "org/base", base("org/tuned", shapes="s1", weights="w2-f32")),
+        "stored in another format": judge(recorded, "org/base", base("org/half", shapes="s1", weights="w2-f16")),
+        "named by its files": judge(recorded, "org/base", base("org/files", shapes="files:s2")),
         "other": judge(recorded, "org/base", base("org/other", shapes="s2", weights="w3")),
         "copy": judge(recorded, "org/base", base("local/nf4", parent="org/base")),
         "blank": judge(recorded, "org/base", base("org/unknown")),
@@ -224,6 +226,8 @@ def test_verdict_on_a_base_says_why() -> None:
     assert {name: row.verdict for name, row in verdicts.items()} == {
         "same weights": "fits",
         "fine-tune": "refused",
+        "stored in another format": "unknown",
+        "named by its files": "unknown",
         "other": "refused",
         "copy": "fits",
         "blank": "unknown",

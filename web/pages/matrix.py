@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
+from hub.base_spec import BaseMatch, compare_identity
 from hub.manifest import BaseIdentity
 from hub.registry.values import Base
 
@@ -38,13 +40,20 @@ def judge(recorded: BaseIdentity, declared: str | None, base: Base) -> BaseVerdi
         return BaseVerdict(base.id, "fits", "Trained on exactly these weights.")
     if declared and declared in {base.parent, *base.children} and base.id != declared:
         return BaseVerdict(base.id, "fits", f"A copy of {declared}, for which it was trained.")
-    if recorded.shapes and base.shapes and recorded.shapes not in base.shapes:
+    matches = {compare_identity(recorded, identity) for identity in _identities(base)}
+    if BaseMatch.OTHER_WEIGHTS in matches:
+        return BaseVerdict(base.id, "refused", "Equal shapes, but other weights than it was trained on.")
+    if BaseMatch.UNKNOWN not in matches:
         return BaseVerdict(base.id, "refused", "Another model: its tensors have other names or shapes.")
+    verdict: Verdict = "declared" if base.id == declared else "unknown"
     if recorded.shapes and recorded.shapes in base.shapes:
-        if recorded.weights and base.weights:
-            return BaseVerdict(base.id, "refused", "Equal shapes, but other weights than it was trained on.")
-        verdict: Verdict = "declared" if base.id == declared else "unknown"
-        return BaseVerdict(base.id, verdict, "Equal shapes; the weights were not recorded.")
+        return BaseVerdict(base.id, verdict, "Equal shapes; the weights have no mark in common: lorahub check tells.")
     if base.id == declared:
         return BaseVerdict(base.id, "declared", "Named by the adapter; no fingerprint was recorded.")
     return BaseVerdict(base.id, "unknown", "No fingerprints to compare: lorahub check tells.")
+
+
+def _identities(base: Base) -> Iterator[BaseIdentity]:
+    """Yield what any copy of the base may be known by."""
+    for shapes, weights in product(base.shapes or (None,), base.weights or (None,)):
+        yield BaseIdentity(shapes=shapes, weights=weights)
