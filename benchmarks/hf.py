@@ -39,6 +39,9 @@ for file in ("adapter_config.json", "adapter_model.safetensors"):
     hf_hub_download(name, file, revision="v1", cache_dir=folder)
 print(time.perf_counter() - started)
 """
+HF_DOWNLOAD_UNSYNCED = 'import os\nos.environ["HF_HUB_DISABLE_SHARED_BLOBS"] = "1"' + HF_DOWNLOAD
+"""Without its store of files that repositories share: 2.4 syncs a file on the way there, once all of it has come."""
+
 NATIVE_DOWNLOAD = """
 import sys, time
 from dataclasses import replace
@@ -94,6 +97,7 @@ class Report:
     hf_download: float
     native_download: float
     download_ratio: float
+    unsynced_ratio: float
     hf_upload: float
     native_upload: float
     upload_ratio: float
@@ -122,23 +126,31 @@ def measure(tmp: Path, megabytes: int, rounds: int) -> Report:
         big = large_adapter(tmp / "big", megabytes * 1_000_000)
         server.cli("push", str(big), "bench/big")
         size = sum(path.stat().st_size for path in big.iterdir()) / 1e6
-        hf, native = alternate(wire, tmp, rounds, HF_DOWNLOAD, NATIVE_DOWNLOAD)
+        hf, unsynced, native = alternate(wire, tmp, rounds, HF_DOWNLOAD, HF_DOWNLOAD_UNSYNCED, NATIVE_DOWNLOAD)
         hf_up, native_up = alternate_uploads(wire, tmp, rounds, megabytes)
         requests = count_requests(wire, tmp)
     return Report(
-        size, requests, size / hf, size / native, native / hf, size / hf_up, size / native_up, native_up / hf_up
+        size,
+        requests,
+        hf_download=size / hf,
+        native_download=size / native,
+        download_ratio=native / hf,
+        unsynced_ratio=native / unsynced,
+        hf_upload=size / hf_up,
+        native_upload=size / native_up,
+        upload_ratio=native_up / hf_up,
     )
 
 
-def alternate(wire: Wire, tmp: Path, rounds: int, left: str, right: str) -> tuple[float, float]:
-    """Return the median time of each script, in seconds; they take turns."""
-    times: dict[str, list[float]] = {left: [], right: []}
+def alternate(wire: Wire, tmp: Path, rounds: int, *scripts: str) -> list[float]:
+    """Return the median time of each script, in seconds; they take turns, forwards and backwards."""
+    times: dict[str, list[float]] = {script: [] for script in scripts}
     for turn in range(rounds):
-        for script in (left, right) if turn % 2 else (right, left):
+        for script in scripts if turn % 2 else reversed(scripts):
             with tempfile.TemporaryDirectory(dir=tmp) as cache:
                 times[script].append(run(wire, tmp, script, "bench/big", cache))
     print_spread(times.values())
-    return statistics.median(times[left]), statistics.median(times[right])
+    return [statistics.median(taken) for taken in times.values()]
 
 
 def alternate_uploads(wire: Wire, tmp: Path, rounds: int, megabytes: int) -> tuple[float, float]:
@@ -182,6 +194,7 @@ def render(report: Report) -> str:
             f"download, hf_hub_download   {report.hf_download:8.0f} MB/s",
             f"download, lorahub pull      {report.native_download:8.0f} MB/s",
             f"                  hf / native {report.download_ratio:8.2f}",
+            f"  without its own sync, hf / native {report.unsynced_ratio:4.2f}",
             f"upload, hf upload (Xet)     {report.hf_upload:8.0f} MB/s",
             f"upload, lorahub push        {report.native_upload:8.0f} MB/s",
             f"                  hf / native {report.upload_ratio:8.2f}",
