@@ -7,31 +7,19 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from hub.errors import Conflict, InvalidManifest, UploadNotFound
 from hub.registry.access import ANONYMOUS
-from hub.settings import ServerSettings
-from tests.registry.conftest import DATABASES, fresh_database
-from tests.registry.world import World, named
-from tests.support.adapters import write_adapter
+from tests.registry.conftest import DATABASES
+from tests.registry.machines import WorldMachine, run_machine
+from tests.registry.world import named
 
 NAMES = ("task/a", "task/b")
 CONTENTS = 2
@@ -50,11 +38,7 @@ class Push:
     uploads: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # sha256 -> the upload, and since when
 
 
-class CollectionMachine(RuleBasedStateMachine):
-    open_world: ClassVar[Callable[[], World]]
-    folders: ClassVar[list[Path]]
-    world: World
-
+class CollectionMachine(WorldMachine):
     @initialize()
     def start(self) -> None:
         self.world = type(self).open_world()
@@ -197,39 +181,11 @@ class CollectionMachine(RuleBasedStateMachine):
                 assert b"".join(stored.open(0, stored.entry.size)) == path.read_bytes()
 
 
-def run(kind: str, request: pytest.FixtureRequest, quick_folder: Path, examples: int, steps: int) -> None:
-    shared = Path(tempfile.mkdtemp(dir=quick_folder))
-
-    def open_world() -> World:
-        folder = Path(tempfile.mkdtemp(dir=quick_folder))
-        database = fresh_database(kind, request, folder)
-        return World.open(ServerSettings(folder, database, str(folder / "store")), folder)
-
-    class Machine(CollectionMachine):
-        pass
-
-    Machine.open_world = staticmethod(open_world)  # type: ignore[assignment]
-    # All of one configuration, so that adapters share a blob and differ in another.
-    Machine.folders = [
-        write_adapter(shared / str(number), seed=number, layers=1, hidden=8) for number in range(CONTENTS)
-    ]
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=examples < 50,
-        ),
-    )
-
-
 @pytest.mark.parametrize("kind", DATABASES)
 def test_collecting_during_pushes_loses_nothing_that_is_needed(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run(kind, request, quick_folder, examples=10, steps=20)
+    run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=10, steps=20)
 
 
 @pytest.mark.slow
@@ -238,4 +194,4 @@ def test_collecting_during_pushes_loses_nothing_that_is_needed(
 def test_collecting_during_many_pushes_loses_nothing_that_is_needed(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run(kind, request, quick_folder, examples=60, steps=40)
+    run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=60, steps=40)

@@ -5,32 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from hub.errors import AliasNotFound, Conflict, NotFound, VersionNotFound
 from hub.registry.access import ANONYMOUS
 from hub.registry.values import Query
-from hub.settings import ServerSettings
-from tests.registry.conftest import DATABASES, fresh_database
-from tests.registry.world import World, named
-from tests.support.adapters import write_adapter
+from tests.registry.conftest import DATABASES
+from tests.registry.machines import WorldMachine, run_machine
+from tests.registry.world import named
 
 NAMES = ("task/a", "task/b")
 CONTENTS = 4
@@ -53,11 +41,7 @@ class Model:
         return max(good) if good else None
 
 
-class RegistryMachine(RuleBasedStateMachine):
-    open_world: ClassVar[Callable[[], World]]
-    folders: ClassVar[list[Path]]
-    world: World
-
+class RegistryMachine(WorldMachine):
     @initialize()
     def start(self) -> None:
         self.world = type(self).open_world()
@@ -177,38 +161,11 @@ class RegistryMachine(RuleBasedStateMachine):
             assert found == model.aliases.get(alias)
 
 
-def run(kind: str, request: pytest.FixtureRequest, quick_folder: Path, examples: int, steps: int) -> None:
-    shared = Path(tempfile.mkdtemp(dir=quick_folder))
-
-    def open_world() -> World:
-        folder = Path(tempfile.mkdtemp(dir=quick_folder))
-        database = fresh_database(kind, request, folder)
-        return World.open(ServerSettings(folder, database, str(folder / "store")), folder)
-
-    class Machine(RegistryMachine):
-        pass
-
-    Machine.open_world = staticmethod(open_world)  # type: ignore[assignment]
-    Machine.folders = [
-        write_adapter(shared / str(number), seed=number, layers=1, hidden=8) for number in range(CONTENTS)
-    ]
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=examples < 50,
-        ),
-    )
-
-
 @pytest.mark.parametrize("kind", DATABASES)
 def test_a_few_sequences_keep_what_must_be_readable(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run(kind, request, quick_folder, examples=6, steps=15)
+    run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=6, steps=15)
 
 
 @pytest.mark.slow
@@ -217,4 +174,4 @@ def test_a_few_sequences_keep_what_must_be_readable(
 def test_many_sequences_keep_what_must_be_readable(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run(kind, request, quick_folder, examples=80, steps=40)
+    run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=80, steps=40)
