@@ -15,6 +15,7 @@ from hub.web.app import create_app
 from tests.support.adapters import write_adapter
 
 from .api import Api, InProcess
+from .world import World, build_world
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +83,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_data: Path) -> Iterat
     admin.call("POST", "/namespaces", {"name": "task"}, expect=201)
     yield admin
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Every role and scope around one private adapter, for a whole file of tests."""
+    built = build_world(tmp_path_factory.mktemp("world"))
+    yield built
+    built.registry.close()
 
 
 @pytest.fixture

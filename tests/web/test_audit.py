@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from .routes import routes
-from .world import World, build_world
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    built = build_world(tmp_path_factory.mktemp("world"))
-    yield built
-    built.registry.close()
+from .world import World
 
 
 def test_every_mutation_writes_exactly_one_event(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from hub.web.api.uploads import CONTENT_TYPE
 
 from .api import Api
+from .url_map import served_routes
 from .world import build_world
 
 
@@ -36,11 +36,11 @@ def test_every_route_is_described(app: Flask, anonymous: Api) -> None:
     described = set()
     for path, operations in anonymous.get("/openapi.json").json["paths"].items():
         described |= {(path, method.upper()) for method in operations if method != "parameters"}
-    served = set()
-    for rule in app.url_map.iter_rules():
-        if rule.rule.startswith("/api/v1/") and rule.endpoint != "openapi":
-            path = re.sub(r"<(?:[a-z_]+:)?([a-z_]+)>", r"{\1}", rule.rule)
-            served |= {(path, method) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}}
+    served = {
+        (path.replace("<", "{").replace(">", "}"), method)
+        for endpoint, path, method in served_routes(app)
+        if path.startswith("/api/v1/") and endpoint != "openapi"
+    }
     assert described == served
 
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 import pytest
 
 from .routes import PUBLIC, SITE, TESTED_APART, Route, can_read_vault, is_allowed, routes
-from .world import Caller, World, build_world
+from .url_map import served_routes
+from .world import Caller, World
 
 HIDDEN = {"adapter_not_found", "namespace_not_found", "base_not_found", "webhook_not_found"}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    built = build_world(tmp_path_factory.mktemp("world"))
-    yield built
-    built.registry.close()
-
-
 def api_rules(world: World) -> set[tuple[str, str]]:
-    found = set()
-    for rule in world.app.url_map.iter_rules():
-        if rule.rule.startswith("/api/v1/") and rule.endpoint != "openapi":
-            path = re.sub(r"<[a-z_]+:", "<", rule.rule.removeprefix("/api/v1"))
-            found |= {(path, method) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}}
-    return found
+    return {
+        (path.removeprefix("/api/v1"), method)
+        for endpoint, path, method in served_routes(world.app)
+        if path.startswith("/api/v1/") and endpoint != "openapi"
+    }
 
 
 def test_every_route_says_who_may_use_it(world: World) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
-import pytest
-
 from .api import Answer
 from .routes import PUBLIC, SELF, Route, can_read_vault, is_allowed
+from .url_map import served_routes
 from .wire_routes import REFUSED_TO_ALL, wire_routes
-from .world import Caller, World, build_world
+from .world import Caller, World
 
 ELSEWHERE = {
     # Signed or made for one upload: tests/hf/test_signing.py and test_xet_uploads.py have them.
@@ -31,21 +27,13 @@ ELSEWHERE = {
 }
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    built = build_world(tmp_path_factory.mktemp("world"))
-    yield built
-    built.registry.close()
-
-
 def wire_rules(world: World) -> set[tuple[str, str]]:
     """The wire's part of the URL map, without what answers that there is nothing."""
-    found = set()
-    for rule in world.app.url_map.iter_rules():
-        if rule.endpoint.startswith("hf.") and "missing" not in rule.endpoint:
-            path = re.sub(r"<[a-z_]+(\([^)]*\))?:", "<", rule.rule)
-            found |= {(path, method) for method in rule.methods or () if method not in {"HEAD", "OPTIONS"}}
-    return found
+    return {
+        (path, method)
+        for endpoint, path, method in served_routes(world.app)
+        if endpoint.startswith("hf.") and "missing" not in endpoint
+    }
 
 
 def ask(world: World, caller: Caller, method: str, url: str, body: object) -> Answer:
