@@ -19,7 +19,7 @@ from hub.base_spec import BaseMatch, compare_identity
 from hub.errors import BaseNotFound, Conflict, InvalidRequest
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
-from hub.registry import adapters, audit, facets, permissions, versions
+from hub.registry import adapters, audit, facets, permissions, version_values
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.lookup import find_adapter, find_version
@@ -264,7 +264,7 @@ def rebind(context: Context, actor: Actor, name: AdapterName, number: int, base:
             before=before,
             after=target.name,
         )
-        return versions.describe(session, row, version, with_manifest=True)
+        return version_values.describe(session, row, version, with_manifest=True)
 
     return context.database.transact(work)
 

@@ -18,7 +18,7 @@ from hub.errors import FileNotFound, InvalidAdapter, InvalidManifest, Preconditi
 from hub.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.manifest import FileEntry, canonical_json, check_paths
 from hub.refs import AdapterName, AdapterRef, parse_selector
-from hub.registry import adapters, audit, permissions, publish, quotas, uploads, versions
+from hub.registry import adapters, audit, permissions, publish, quotas, uploads, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.files import StoredReadable, to_stored
@@ -46,7 +46,7 @@ def tree(context: Context, actor: Actor, name: AdapterName, revision: str) -> Tr
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         commit, version = _at(session, actor, row, name, revision)
-        yanked = versions.yanked_of(session, version) if version is not None else None
+        yanked = version_values.yanked_of(session, version) if version is not None else None
         return Tree(
             adapters.describe(session, actor, row),
             _to_commit(session, commit, version),
@@ -61,7 +61,7 @@ def open_at(context: Context, actor: Actor, name: AdapterName, revision: str, pa
         permissions.check_gate(session, actor, row, path)
         commit, version = _at(session, actor, row, name, revision)
         found = next((file for file in _files(session, commit, version) if file.path == path), None)
-        yanked = versions.yanked_of(session, version) if version is not None else None
+        yanked = version_values.yanked_of(session, version) if version is not None else None
     if found is None:
         raise FileNotFound(f"{name} has no file {path[:200]!r} at {revision[:100]}.", commit=commit.commit)
     number, version_id = (version.number, version.id) if version is not None else (None, None)

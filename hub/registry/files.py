@@ -9,7 +9,7 @@ from sqlalchemy import select
 from hub.errors import FileNotFound
 from hub.manifest import FileEntry
 from hub.refs import AdapterRef
-from hub.registry import permissions, versions
+from hub.registry import permissions, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.models import BlobRow, VersionFileRow
@@ -38,7 +38,7 @@ def open_file(context: Context, actor: Actor, ref: AdapterRef, path: str) -> Sto
             .join(VersionFileRow, VersionFileRow.sha256 == BlobRow.sha256)
             .where(VersionFileRow.version_id == version.id, VersionFileRow.path == path)
         ).first()
-        yanked = versions.yanked_of(session, version)
+        yanked = version_values.yanked_of(session, version)
     if found is None:
         known = f"{row.full_name}@v{version.number}"
         raise FileNotFound(f"{known} has no file {path[:200]!r}. See its files: lorahub show {known}")

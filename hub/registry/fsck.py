@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from hub.errors import HubError
 from hub.manifest import Manifest
-from hub.registry import facets, versions
+from hub.registry import facets, version_values
 from hub.registry.context import Context
 from hub.registry.gc import remove_orphan
 from hub.registry.models import (
@@ -181,7 +181,7 @@ def _check_version(context: Context, found: tuple[VersionRow, str]) -> Iterator[
     version, name = found
     ref = f"{name}@v{version.number}"
     with context.database.read() as session:
-        body = versions.load_manifest(session, version.id)
+        body = version_values.load_manifest(session, version.id)
         stored = dict(
             session.execute(
                 select(VersionFileRow.path, VersionFileRow.sha256).where(VersionFileRow.version_id == version.id)

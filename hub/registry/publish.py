@@ -21,7 +21,7 @@ from hub.adapter_files import AdapterContent, Readable, build_manifest
 from hub.errors import Conflict, InvalidManifest, InvalidRequest
 from hub.manifest import FileEntry, Manifest, canonical_json
 from hub.refs import AdapterName, AdapterRef, parse_alias
-from hub.registry import adapters, aliases, audit, bases, facets, quotas, uploads, versions
+from hub.registry import adapters, aliases, audit, bases, facets, quotas, uploads, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.card import MAX_README_BYTES, Card, read_card
 from hub.registry.context import Context
@@ -197,7 +197,7 @@ def write(
             alias=proposal.alias,
             namespace_made=namespace_made or None,
         )
-    return Published(versions.describe(session, row, version, with_manifest=True), created)
+    return Published(version_values.describe(session, row, version, with_manifest=True), created)
 
 
 def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionRow | None:
@@ -209,7 +209,7 @@ def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionR
     )
     said = manifest.base.to_json().items()
     for version in session.scalars(query.order_by(VersionRow.number.desc())):
-        known = Manifest.parse(versions.load_manifest(session, version.id)).base.to_json().items()
+        known = Manifest.parse(version_values.load_manifest(session, version.id)).base.to_json().items()
         if said <= known:
             return version
     return None

@@ -9,20 +9,21 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Integer, bindparam, literal, null, select, text, union_all
+from sqlalchemy import CompoundSelect, Integer, Row, bindparam, literal, null, select, text, union_all
 from sqlalchemy.orm import aliased
 
 from hub.refs import LATEST, AdapterName, AdapterRef
-from hub.registry import versions
+from hub.registry import version_values, versions
 from hub.registry.access import Action, Actor, allows
 from hub.registry.context import Context
 from hub.registry.lookup import no_adapter
 from hub.registry.models import AliasRow, BaseRow, LineageRow, ManifestRow, MetricRow, UserRow, VersionRow
 from hub.registry.permissions import to_role
-from hub.registry.values import Metric, Version
+from hub.registry.values import Lineage, Metric, Version
 
 _STATE = text(
     """
@@ -80,6 +81,7 @@ _HANGING: CompoundSelect[Any] = union_all(
 )
 
 _Key = tuple[int, str]
+_Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
 class VersionCache:
@@ -151,21 +153,28 @@ def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
         if row is None:
             return None
         hanging = connection.execute(_HANGING, {"version": row.id}).all()
-    return versions.to_version(
+    return version_values.to_version(
         row,
         ref.adapter,
         created_by=row.creator,
         yanked_by=row.yanker,
         base=row.base,
-        aliases=sorted(found.name for found in hanging if found.what == "alias"),
-        lineage=[
-            versions.to_lineage(kind, parent, number)
-            for kind, parent, number in sorted((f.name, f.dataset, f.parent) for f in hanging if f.what == "lineage")
-        ],
-        metrics=[
-            Metric(found.name, found.value, found.dataset, found.user, found.at)
-            for found in sorted(hanging, key=lambda found: (found.name, found.dataset or ""))
-            if found.what == "metric"
-        ],
+        aliases=_aliases_among(hanging),
+        lineage=_lineage_among(hanging),
+        metrics=_metrics_among(hanging),
         manifest_json=zlib.decompress(row.body),
     )
+
+
+def _aliases_among(hanging: _Rows) -> list[str]:
+    return sorted(row.name for row in hanging if row.what == "alias")
+
+
+def _lineage_among(hanging: _Rows) -> list[Lineage]:
+    parents = sorted((row.name, row.dataset, row.parent) for row in hanging if row.what == "lineage")
+    return [version_values.to_lineage(kind, ref, number) for kind, ref, number in parents]
+
+
+def _metrics_among(hanging: _Rows) -> list[Metric]:
+    found = sorted((row for row in hanging if row.what == "metric"), key=lambda row: (row.name, row.dataset))
+    return [Metric(row.name, row.value, row.dataset, row.user, row.at) for row in found]

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from hub.errors import AliasNotFound, Conflict, NotFound, VersionNotFound
 from hub.refs import LATEST, AdapterName, AdapterRef
-from hub.registry import adapters, audit, facets, permissions, quotas
+from hub.registry import adapters, audit, facets, permissions, quotas, version_values
 from hub.registry.access import Action, Actor
 from hub.registry.context import DELETE_WINDOW, Context
-from hub.registry.lookup import find_adapter, find_version, no_version, user_name
-from hub.registry.models import (
-    AdapterRow,
-    AliasRow,
-    BaseRow,
-    CommitRow,
-    DownloadRow,
-    LineageRow,
-    ManifestRow,
-    MetricRow,
-    NamespaceRow,
-    UserRow,
-    VersionRow,
-)
-from hub.registry.values import DailyDownloads, Deprecated, Lineage, Metric, Version, Yanked
+from hub.registry.lookup import find_adapter, find_version, no_version
+from hub.registry.models import AdapterRow, AliasRow, CommitRow, DownloadRow, LineageRow, NamespaceRow, VersionRow
+from hub.registry.values import DailyDownloads, Lineage, Version
 
 # Finding ---------------------------------------------------------------------------------------------------------
 
@@ -39,7 +24,7 @@ from hub.registry.values import DailyDownloads, Deprecated, Lineage, Metric, Ver
 def resolve(context: Context, actor: Actor, ref: AdapterRef) -> Version:
     with context.database.read() as session:
         row, version = find(session, actor, ref)
-        return describe(session, row, version, with_manifest=True)
+        return version_values.describe(session, row, version, with_manifest=True)
 
 
 def find(session: Session, actor: Actor, ref: AdapterRef) -> tuple[AdapterRow, VersionRow]:
@@ -95,7 +80,8 @@ def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version,
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         query = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
-        return tuple(describe_many(session, row, session.scalars(query.order_by(VersionRow.number.desc())).all()))
+        found = session.scalars(query.order_by(VersionRow.number.desc())).all()
+        return tuple(version_values.describe_many(session, row, found))
 
 
 def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, ...]:
@@ -115,139 +101,7 @@ def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, 
             public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False)
             query = query.where(public | NamespaceRow.id.in_(readable))
         found = session.execute(query).all()
-    return tuple(to_lineage(kind, f"{name}@v{number}", number) for kind, name, number in found)
-
-
-def to_lineage(kind: str, ref: str, number: int | None) -> Lineage:
-    return Lineage("merged-from" if kind == "merged-from" else "trained-from", ref, number)
-
-
-def load_manifest(session: Session, version_id: int) -> bytes:
-    """Return a version's canonical manifest bytes."""
-    body = session.scalar(select(ManifestRow.body).where(ManifestRow.version_id == version_id))
-    return zlib.decompress(body) if body is not None else b""
-
-
-# Values ----------------------------------------------------------------------------------------------------------
-
-
-def describe(session: Session, row: AdapterRow, version: VersionRow, *, with_manifest: bool = False) -> Version:
-    return describe_many(session, row, [version], with_manifest=with_manifest)[0]
-
-
-def describe_many(
-    session: Session, row: AdapterRow, versions: Sequence[VersionRow], *, with_manifest: bool = False
-) -> list[Version]:
-    """Return the values of an adapter's versions, with one query per kind of thing that hangs on them."""
-    ids = [version.id for version in versions]
-    users = _names(session, UserRow, {version.created_by for version in versions} | {v.yanked_by for v in versions})
-    bases = _names(session, BaseRow, {version.base_id for version in versions})
-    aliases = _aliases(session, row)
-    metrics = _metrics(session, ids)
-    lineage = _lineage(session, ids)
-    return [
-        to_version(
-            version,
-            AdapterName.parse(row.full_name),
-            created_by=users.get(version.created_by),
-            yanked_by=users.get(version.yanked_by),
-            base=bases.get(version.base_id),
-            aliases=aliases.get(version.id, ()),
-            lineage=lineage.get(version.id, ()),
-            metrics=metrics.get(version.id, ()),
-            manifest_json=load_manifest(session, version.id) if with_manifest else None,
-        )
-        for version in versions
-    ]
-
-
-def to_version(
-    row: VersionRow | Row[*tuple[Any, ...]],
-    adapter: AdapterName,
-    *,
-    created_by: str | None,
-    yanked_by: str | None,
-    base: str | None,
-    aliases: Sequence[str],
-    lineage: Sequence[Lineage],
-    metrics: Sequence[Metric],
-    manifest_json: bytes | None,
-) -> Version:
-    """Return the value of one row of `versions`, with what hangs on it."""
-    return Version(
-        adapter=adapter,
-        id=row.id,
-        number=row.number,
-        digest=row.digest,
-        created_at=row.created_at,
-        created_by=created_by,
-        message=row.message,
-        task=row.task,
-        size_bytes=row.size_bytes,
-        file_count=row.file_count,
-        rank=row.rank,
-        alpha=row.alpha,
-        method=row.method,
-        target_modules=tuple(row.target_modules),
-        dtype=row.dtype,
-        parameters=row.parameters,
-        base=base,
-        downloads=row.downloads,
-        yanked=_yanked(row, yanked_by),
-        deprecated=_deprecated(row),
-        aliases=tuple(aliases),
-        lineage=tuple(lineage),
-        metrics=tuple(metrics),
-        manifest_json=manifest_json,
-    )
-
-
-def yanked_of(session: Session, version: VersionRow) -> Yanked | None:
-    return _yanked(version, user_name(session, version.yanked_by)) if version.yanked_at is not None else None
-
-
-def _yanked(version: VersionRow | Row[*tuple[Any, ...]], by: str | None) -> Yanked | None:
-    return Yanked(version.yanked_reason or "", version.yanked_at, by) if version.yanked_at is not None else None
-
-
-def _deprecated(version: VersionRow | Row[*tuple[Any, ...]]) -> Deprecated | None:
-    if version.deprecated_at is None:
-        return None
-    return Deprecated(version.deprecated_reason or "", version.deprecated_successor, version.deprecated_at)
-
-
-def _names(session: Session, model: type[UserRow] | type[BaseRow], ids: set[int | None]) -> dict[int | None, str]:
-    wanted = [number for number in ids if number is not None]
-    if not wanted:
-        return {}
-    return dict(session.execute(select(model.id, model.name).where(model.id.in_(wanted))).all())
-
-
-def _aliases(session: Session, row: AdapterRow) -> dict[int, list[str]]:
-    query = select(AliasRow.version_id, AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name)
-    found: dict[int, list[str]] = {}
-    for version_id, name in session.execute(query):
-        found.setdefault(version_id, []).append(name)
-    return found
-
-
-def _metrics(session: Session, ids: Sequence[int]) -> dict[int, list[Metric]]:
-    query = select(MetricRow, UserRow.name).outerjoin(UserRow, MetricRow.user_id == UserRow.id)
-    query = query.where(MetricRow.version_id.in_(ids)).order_by(MetricRow.name, MetricRow.dataset)
-    found: dict[int, list[Metric]] = {}
-    for row, user in session.execute(query):
-        found.setdefault(row.version_id, []).append(Metric(row.name, row.value, row.dataset, user, row.at))
-    return found
-
-
-def _lineage(session: Session, ids: Sequence[int]) -> dict[int, list[Lineage]]:
-    parent = aliased(VersionRow)
-    query = select(LineageRow, parent.number).outerjoin(parent, LineageRow.parent_id == parent.id)
-    query = query.where(LineageRow.version_id.in_(ids)).order_by(LineageRow.kind, LineageRow.ref)
-    found: dict[int, list[Lineage]] = {}
-    for row, number in session.execute(query):
-        found.setdefault(row.version_id, []).append(to_lineage(row.kind, row.ref, number))
-    return found
+    return tuple(version_values.to_lineage(kind, f"{name}@v{number}", number) for kind, name, number in found)
 
 
 # Mutations -------------------------------------------------------------------------------------------------------
@@ -264,7 +118,7 @@ def yank(context: Context, actor: Actor, name: AdapterName, number: int, reason:
             session.flush()
             adapters.refresh(session, row)
         audit.record(context, session, actor, "version.yank", f"{name}@v{number}", name.namespace, reason=reason)
-        return describe(session, row, version, with_manifest=True)
+        return version_values.describe(session, row, version, with_manifest=True)
 
     return context.database.transact(work)
 
@@ -278,7 +132,7 @@ def unyank(context: Context, actor: Actor, name: AdapterName, number: int) -> Ve
             session.flush()
             adapters.refresh(session, row)
         audit.record(context, session, actor, "version.unyank", f"{name}@v{number}", name.namespace)
-        return describe(session, row, version, with_manifest=True)
+        return version_values.describe(session, row, version, with_manifest=True)
 
     return context.database.transact(work)
 
@@ -304,7 +158,7 @@ def deprecate(
             reason=reason,
             successor=successor,
         )
-        return describe(session, row, version, with_manifest=True)
+        return version_values.describe(session, row, version, with_manifest=True)
 
     return context.database.transact(work)
 
@@ -334,8 +188,6 @@ def delete(context: Context, actor: Actor, name: AdapterName, number: int) -> No
 
 
 def _newest_commit(session: Session, row: AdapterRow) -> str | None:
-    from hub.registry.models import CommitRow
-
     query = (
         select(CommitRow.commit)
         .outerjoin(VersionRow, CommitRow.version_id == VersionRow.id)
