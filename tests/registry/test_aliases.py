@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from hub.errors import AliasNotFound, Conflict, Forbidden, InvalidRef, PreconditionFailed, VersionNotFound
 from hub.registry.access import ANONYMOUS
 from tests.registry.world import World, named, ref
+from tests.support.threads import at_once
 
 QA = named("task/qa")
 
@@ -46,23 +45,15 @@ def test_of_movers_that_expect_the_same_version_one_wins(two_versions: World) ->
     two_versions.push("task/qa", seed=3)
     registry, admin = two_versions.registry, two_versions.admin
     registry.set_alias(admin, QA, "prod", 1)
-    start = threading.Barrier(6)
-    outcomes: list[str] = []
 
-    def move(number: int) -> None:
-        start.wait()
+    def move(place: int) -> str:
         try:
-            registry.set_alias(admin, QA, "prod", number, check=True, expected=1)
-            outcomes.append("moved")
+            registry.set_alias(admin, QA, "prod", 2 + place % 2, check=True, expected=1)
         except PreconditionFailed:
-            outcomes.append("refused")
+            return "refused"
+        return "moved"
 
-    threads = [threading.Thread(target=move, args=(2 + place % 2,)) for place in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["moved"] + ["refused"] * 5
+    assert sorted(at_once(6, move)) == ["moved"] + ["refused"] * 5
 
 
 def test_only_owners_protect_move_or_delete_a_protected_alias(two_versions: World) -> None:

@@ -18,6 +18,7 @@ from hub.registry.values import Query
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
 from tests.registry.world import World, named
+from tests.support.threads import at_once
 
 QA = named("task/qa")
 PUBLISHERS, WORKERS = 40, 4
@@ -120,29 +121,18 @@ sys.stdin.readline()
 
 def test_writers_of_different_adapters_never_lock_each_other_out(world: World) -> None:
     """They share every row of the catalog's index, which is where they could deadlock."""
-    failures: list[BaseException] = []
-    start = threading.Barrier(8)
     folders = [
         [world.adapter(seed=10 * writer + turn, layers=1, hidden=8, rank=2 + turn % 2) for turn in range(3)]
         for writer in range(8)
     ]
 
     def write(writer: int) -> None:
-        start.wait()
-        try:
-            for turn, folder in enumerate(folders[writer]):
-                world.push(f"task/w{writer}", folder)
-                world.registry.set_alias(world.admin, named(f"task/w{writer}"), "prod", turn + 1)
-            world.registry.yank(world.admin, named(f"task/w{writer}"), 3, "last one")
-        except BaseException as error:  # noqa: BLE001  (shown by the assertion)
-            failures.append(error)
+        for turn, folder in enumerate(folders[writer]):
+            world.push(f"task/w{writer}", folder)
+            world.registry.set_alias(world.admin, named(f"task/w{writer}"), "prod", turn + 1)
+        world.registry.yank(world.admin, named(f"task/w{writer}"), 3, "last one")
 
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(8, write)
     page = world.registry.search(ANONYMOUS, Query())
     assert page.total == 8
     assert {item.value: item.count for item in page.facets["rank"]} == {"3": 8}, "v2 is the latest of each"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from hub.errors import HubError, InvalidRequest, Unavailable
+from hub.errors import InvalidRequest, Unavailable
 from hub.registry import schema
 from hub.registry.access import ANONYMOUS
 from hub.registry.database import Database
@@ -19,6 +19,7 @@ from hub.registry.service import Registry
 from hub.registry.values import Query
 from hub.settings import ServerSettings
 from tests.registry.world import World, named
+from tests.support.threads import at_once
 
 INDEX = {"terms", "term_chunks", "adapter_search"}
 
@@ -120,25 +121,12 @@ def test_failing_migration_leaves_no_half_of_it(world: World) -> None:
 
 def test_servers_that_start_at_once_make_one_schema(empty_database_url: str, tmp_path: Path) -> None:
     settings = ServerSettings(tmp_path, empty_database_url, str(tmp_path / "store"))
-    start, failures = threading.Barrier(4), []
-    made = []
 
-    def open_registry() -> None:
-        start.wait()
-        try:
-            registry = Registry.open(settings)
-            made.append(registry.first_start())
-            registry.close()
-        except HubError as error:
-            failures.append(error)
+    def first_start(_number: int) -> bool:
+        with closing(Registry.open(settings)) as registry:
+            return registry.first_start() is not None
 
-    threads = [threading.Thread(target=open_registry) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert sum(token is not None for token in made) == 1
+    assert sum(at_once(4, first_start)) == 1
 
 
 def test_status_counts_every_revision_with_a_line_about_it() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
 from tests.registry.world import World, named, ref
 from tests.support.s3_faults import S3Fault, S3FaultProxy
+from tests.support.threads import at_once
 
 QA = named("task/qa")
 DATA = os.urandom(200_000)
@@ -354,21 +354,7 @@ def test_a_conflict_that_stays_is_a_503_and_no_blob(world: World, proxy: S3Fault
 
 
 def test_the_same_bytes_kept_by_many_at_once_are_one_blob(store: BlobStore) -> None:
-    start, failures = threading.Barrier(6), []
-
-    def send() -> None:
-        try:
-            start.wait()
-            keep(store)
-        except BaseException as error:  # noqa: BLE001  (shown by the assertion)
-            failures.append(error)
-
-    threads = [threading.Thread(target=send) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(6, lambda _: keep(store))
     assert [(blob.sha256, blob.size) for blob in store.blobs()] == [(SHA, len(DATA))]
     assert leftovers(store) == []
 
