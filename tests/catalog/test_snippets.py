@@ -33,10 +33,23 @@ def test_every_snippet_names_the_version_on_screen() -> None:
         assert "task/qa" in snippet.code, snippet.key
 
 
-def test_python_snippets_are_python() -> None:
-    for key in ("python", "peft"):
-        ast.parse(by_key(SOURCE)[key].code)
-        ast.parse(by_key(replace(SOURCE, private=True))[key].code)
+def modules_and_model(code: str) -> tuple[set[str], str]:
+    """What a snippet imports from, and the one call that makes its `model`."""
+    statements = ast.parse(code).body
+    modules = {alias.name for one in statements if isinstance(one, ast.Import) for alias in one.names}
+    modules |= {str(one.module) for one in statements if isinstance(one, ast.ImportFrom)}
+    made = [one for one in statements if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "model"]
+    (model,) = (ast.unparse(one.value) for one in made)
+    return modules, model
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_python_snippets_are_python(private: bool) -> None:
+    code = by_key(replace(SOURCE, private=private))
+    ours = "hub.load('org/base-7B', 'task/qa@v3', registry='http://127.0.0.1:9000')"
+    assert modules_and_model(code["python"].code) == ({"hub"}, ours)
+    pefts = "PeftModel.from_pretrained(base, 'task/qa', revision='v3')"
+    assert modules_and_model(code["peft"].code) == ({"os", "peft", "transformers"}, pefts)
 
 
 def test_peft_sets_its_endpoint_before_anything_of_hugging_face_is_imported() -> None:

@@ -61,4 +61,7 @@ def test_jobs_that_had_not_begun_never_begin():
 
 
 def test_nothing_to_do_is_done():
-    run_all([])
+    stop, before = threading.Event(), set(threading.enumerate())
+    run_all([], stop)
+    assert set(threading.enumerate()) <= before
+    assert not stop.is_set(), "having nothing to do is no error"

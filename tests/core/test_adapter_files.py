@@ -24,7 +24,7 @@ from hub.adapter_files import (
 )
 from hub.errors import InvalidAdapter, InvalidSafetensors, UnsafeFile
 from hub.file_rules import Verdict, check_magic, check_name, rule_for
-from hub.manifest import BaseIdentity, FileEntry, Manifest
+from hub.manifest import BaseIdentity, FileEntry, Manifest, TensorEntry
 from tests.core.adapters import VARIANTS, train
 from tests.support.adapters import write_adapter
 
@@ -202,7 +202,10 @@ def test_a_zip_under_an_allowed_name_is_refused(folder):
 
 @pytest.mark.parametrize("length", [0x0280, 0x0580, 0x5A4D])
 def test_a_header_length_that_looks_like_a_magic_number_is_none(length):
-    check_magic("adapter_model.safetensors", length.to_bytes(8, "little") + b"{")
+    first_bytes = length.to_bytes(8, "little") + b"{"
+    with pytest.raises(UnsafeFile):
+        check_magic("notes.txt", first_bytes)
+    check_magic("adapter_model.safetensors", first_bytes)
 
 
 def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
@@ -374,7 +377,10 @@ def test_what_no_published_adapter_may_set_is_refused_with_the_next_step(folder)
 
 def test_resized_embeddings_that_peft_saves_along_are_taken(folder):
     edit_weights(folder, lambda w: w | {"base_model.model.lm_head.weight": torch.ones(9, 32)})
-    check_content(inspect_adapter(scan_folder(folder).readables()))
+    content = inspect_adapter(scan_folder(folder).readables())
+    check_content(content)
+    assert TensorEntry("base_model.model.lm_head.weight", "F32", (9, 32)) in content.tensors
+    assert build_manifest(folder).tensors == content.tensors
 
 
 def test_another_safetensors_file_in_a_store_is_checked_but_is_no_part_of_the_adapter(folder):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -274,13 +273,22 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner),
     max_leaves=20,
 )
+NEARLY_CONFIGS = st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES, max_size=3).map(lambda more: MINIMAL | more)
+"""One field or a few are anything, the others are sound: some of these are read."""
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=200) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
+@given(st.binary(max_size=200) | (JSON_VALUES | NEARLY_CONFIGS).map(lambda value: json.dumps(value).encode()))
+@example(json.dumps(MINIMAL).encode())
 def test_any_bytes_are_read_or_refused_and_nothing_else(data):
-    with suppress(InvalidAdapter):
-        LoraConfig.parse(data)
+    try:
+        config = LoraConfig.parse(data)
+    except InvalidAdapter:
+        return
+    assert config.raw == json.loads(data)
+    assert LoraConfig.parse(json.dumps(config.raw).encode()) == config
+    assert 1 <= config.rank <= config.effective_rank <= MAX_RANK
+    assert math.isfinite(config.alpha)
 
 
 def test_a_bare_list_of_tokens_means_the_input_embedding():

@@ -13,20 +13,25 @@ from hub.errors import InvalidAdapter
 from hub.lora_config import LoraConfig
 from hub.manifest import TensorEntry
 from hub.module_patterns import MAX_LAYOUTS, MAX_REGEX_KEYS, PatternTable
-from hub.safe_pattern import MAX_PATTERN_LENGTH, UnsafePattern, check_pattern, is_literal
+from hub.safe_pattern import MAX_CHOICES, MAX_PATTERN_LENGTH, MAX_REPEATS, UnsafePattern, check_pattern, is_literal
 
+# How many parts of each may match a name in more than one length: `?` and a fixed count do not count, and of two
+# alternatives the one that has more of them does.
 WRITTEN_BY_PEOPLE = [
-    "q_proj",
-    "model.layers.0.self_attn.q_proj",
-    r"^model\.decoder\.layers\.0\.encoder_attn\.k_proj",
-    r".*\.(q_proj|k_proj|v_proj|o_proj)$",
-    r"model\.layers\.\d+\.mlp\.(gate|up|down)_proj",
-    r".*\.layers\.([0-9]|1[0-5])\.self_attn\..*",
-    r"^(?!.*(lm_head|output|emb|wte|shared)).*",
-    r"^(model\.language_model(?=\.).*\.(o_proj|gate_proj|q_proj))$",
-    r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|ffn|dense).*?(?:k_proj|v_proj|q_proj|fc1|fc2).*?)"
-    r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp)\.(?:(?:k_proj|v_proj|q_proj|o_proj)))",
-    r"transformer\.h\.[0-9]{1,2}\.attn\.c_attn",
+    ("q_proj", 0),
+    ("model.layers.0.self_attn.q_proj", 0),
+    (r"^model\.decoder\.layers\.0\.encoder_attn\.k_proj", 0),
+    (r".*\.(q_proj|k_proj|v_proj|o_proj)$", 1),
+    (r"model\.layers\.\d+\.mlp\.(gate|up|down)_proj", 1),
+    (r".*\.layers\.([0-9]|1[0-5])\.self_attn\..*", 2),
+    (r"^(?!.*(lm_head|output|emb|wte|shared)).*", 2),
+    (r"^(model\.language_model(?=\.).*\.(o_proj|gate_proj|q_proj))$", 1),
+    (
+        r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|ffn|dense).*?(?:k_proj|v_proj|q_proj|fc1|fc2).*?)"
+        r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp)\.(?:(?:k_proj|v_proj|q_proj|o_proj)))",
+        4,
+    ),
+    (r"transformer\.h\.[0-9]{1,2}\.attn\.c_attn", 1),
 ]
 
 EXPENSIVE_OR_OBSCURE = [
@@ -61,9 +66,9 @@ EXPENSIVE_OR_OBSCURE = [
 ]
 
 
-@pytest.mark.parametrize("pattern", WRITTEN_BY_PEOPLE)
-def test_patterns_that_people_write_are_taken(pattern):
-    check_pattern(pattern)
+@pytest.mark.parametrize(("pattern", "repeats"), WRITTEN_BY_PEOPLE)
+def test_patterns_that_people_write_are_taken(pattern, repeats):
+    assert check_pattern(pattern).repeats == repeats
 
 
 @pytest.mark.parametrize("pattern", EXPENSIVE_OR_OBSCURE)
@@ -83,9 +88,11 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_an_accepted_pattern_is_valid_and_ends_on_the_worst_name(pattern):
     try:
-        check_pattern(pattern)
+        cost = check_pattern(pattern)
     except UnsafePattern:
         return
+    assert cost.repeats <= MAX_REPEATS
+    assert cost.choices <= MAX_CHOICES[cost.repeats]
     # A name of one repeated letter with a last one that fits nothing makes `re` try every way.
     regex = re.compile(rf"(.*\.)?({pattern})$")
     regex.match("a" * 40 + "!")
