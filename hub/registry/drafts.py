@@ -18,11 +18,11 @@ from hub.errors import FileNotFound, InvalidAdapter, InvalidManifest, Preconditi
 from hub.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.manifest import FileEntry, canonical_json, check_paths
 from hub.refs import AdapterName, AdapterRef, parse_selector
-from hub.registry import adapters, audit, permissions, publish, quotas, uploads, version_values, versions
+from hub.registry import adapters, audit, blobs, permissions, publish, quotas, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.files import StoredReadable, to_stored
-from hub.registry.lookup import find_adapter, find_namespace_to_publish
+from hub.registry.lookup import check_may_publish, find_adapter, find_namespace_to_publish
 from hub.registry.models import (
     AdapterRow,
     BlobRow,
@@ -148,7 +148,7 @@ def commit_tree(
 ) -> Commit:
     check_paths(sorted(tree))
     with context.database.read() as session:
-        uploads.find_namespace_or_may_create(session, actor, name)
+        check_may_publish(session, actor, name)
         files = _entries(session, actor, name, tree)
     text = f"{message}\n\n{description}".strip()[: publish.MAX_MESSAGE_LENGTH]
     proposal, problem = _propose(context, files, text)
@@ -181,7 +181,7 @@ def commit_tree(
 
 def _entries(session: Session, actor: Actor, name: AdapterName, tree: Mapping[str, str]) -> dict[str, FileEntry]:
     """Return the tree's files with their sizes.  Raises InvalidManifest for a blob that the actor may not use."""
-    sizes = uploads.present_sizes(session, actor, name, sorted(set(tree.values())))
+    sizes = blobs.present_sizes(session, actor, name, sorted(set(tree.values())))
     missing = sorted(path for path, sha256 in tree.items() if sha256 not in sizes)
     if missing:
         raise InvalidManifest(f"The bytes of {missing[0]!r} were not sent. Upload them, then commit.", missing=missing)

@@ -23,10 +23,11 @@ from hub.errors import FileNotFound, InvalidRequest, NetworkError, TooLarge
 from hub.file_rules import Verdict, rule_for
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, FileEntry, check_paths
 from hub.refs import AdapterName
-from hub.registry import publish, uploads
+from hub.registry import blobs, publish
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.files import StoredReadable
+from hub.registry.lookup import check_may_publish
 from hub.registry.outgoing import open_client, parse_url, send_following
 from hub.registry.values import Published
 
@@ -59,7 +60,7 @@ def import_version(
 ) -> Published:
     source = parse_source(url)
     with context.database.read() as session:
-        uploads.find_namespace_or_may_create(session, actor, name)
+        check_may_publish(session, actor, name)
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
     with open_client(context.settings.trusted_hosts) as client:
         commit, paths = _list_files(client, source, headers)
@@ -138,7 +139,7 @@ def _fetch(
     try:
         _check_status(response, url)
         size = _content_length(response)
-        sha256, size = uploads.put_blob(context, actor, name, _ResponseStream(response), None, size)
+        sha256, size = blobs.put_blob(context, actor, name, _ResponseStream(response), None, size)
     except httpx2.HTTPError as error:
         raise NetworkError(f"{urlsplit(url).netloc} broke off: {error}. Try again.") from error
     finally:

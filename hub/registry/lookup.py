@@ -54,12 +54,23 @@ def find_namespace_to_publish(
     try:
         return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
     except NamespaceNotFound:
-        if not (actor.admin and actor.has_scope("publish") and actor.reaches(name.namespace)):
+        if not _may_make(actor, name.namespace):
             raise
     try:
         return namespaces.add(context, session, name.namespace, "shared", actor.user_id), True
     except Conflict:  # another first push made it in this moment
         return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
+
+
+def check_may_publish(session: Session, actor: Actor, name: AdapterName) -> None:
+    """Raise unless the actor may publish `name`, or is an admin whose first push makes the namespace."""
+    exists = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace)) is not None
+    if exists or not _may_make(actor, name.namespace):
+        permissions.require(session, actor, name.namespace, Action.PUBLISH)
+
+
+def _may_make(actor: Actor, namespace: str) -> bool:
+    return actor.admin and actor.has_scope("publish") and actor.reaches(namespace)
 
 
 def user_name(session: Session, user_id: int | None) -> str | None:

@@ -21,12 +21,12 @@ from hub.adapter_files import AdapterContent, Readable, build_manifest
 from hub.errors import Conflict, InvalidManifest, InvalidRequest
 from hub.manifest import FileEntry, Manifest, canonical_json
 from hub.refs import AdapterName, AdapterRef, parse_alias
-from hub.registry import adapters, aliases, audit, bases, facets, quotas, uploads, version_values, versions
+from hub.registry import adapters, aliases, audit, bases, blobs, facets, quotas, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.card import MAX_README_BYTES, Card, read_card
 from hub.registry.context import Context
 from hub.registry.files import StoredReadable
-from hub.registry.lookup import find_namespace_to_publish
+from hub.registry.lookup import check_may_publish, find_namespace_to_publish
 from hub.registry.models import (
     AdapterRow,
     CommitRow,
@@ -114,12 +114,12 @@ def _parse_lineage(trained_from: Sequence[str], merged_from: Sequence[str]) -> t
 def check_blobs(context: Context, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
     """Raise unless the actor may publish `name` and every file's blob is there for it."""
     with context.database.read() as session:
-        uploads.find_namespace_or_may_create(session, actor, name)
+        check_may_publish(session, actor, name)
         require_blobs(session, actor, name, files)
 
 
 def require_blobs(session: Session, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
-    sizes = uploads.present_sizes(session, actor, name, sorted({entry.sha256 for entry in files.values()}))
+    sizes = blobs.present_sizes(session, actor, name, sorted({entry.sha256 for entry in files.values()}))
     for entry in files.values():
         if entry.sha256 not in sizes:
             raise InvalidManifest(

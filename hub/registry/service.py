@@ -2,7 +2,8 @@
 
     Registry ── context.py (database, store, clock, settings)
       ├─ tokens.py  users.py  namespaces.py  sessions.py      who you are, what you may do (access.py)
-      ├─ uploads.py  publish.py  versions.py  aliases.py      bytes in, versions out
+      ├─ uploads.py  blobs.py                                 bytes in
+      ├─ publish.py  versions.py  aliases.py                  versions out
       ├─ catalog.py  facets.py  bases.py  metrics.py          finding things
       ├─ drafts.py                                            commits and trees, for the Hugging Face wire
       ├─ audit.py  webhooks.py  quotas.py  limits.py          what was done, and how much of it
@@ -26,6 +27,7 @@ from hub.registry import (
     audit,
     backup,
     bases,
+    blobs,
     catalog,
     drafts,
     files,
@@ -230,14 +232,14 @@ class Registry:
     # Bytes in --------------------------------------------------------------------------------------------------
 
     def missing_blobs(
-        self, actor: Actor, name: AdapterName, blobs: Sequence[tuple[str, int]]
+        self, actor: Actor, name: AdapterName, wanted: Sequence[tuple[str, int]]
     ) -> tuple[tuple[str, int], ...]:
         """Return which of these (sha256, size) must be sent before a publish to `name`.  PUBLISH.
 
         A blob counts as present only if a version that the actor may read holds it, or it was sent to this
         adapter: nobody gets at content by knowing its hash.
         """
-        return uploads.missing_blobs(self.context, actor, name, blobs)
+        return blobs.missing_blobs(self.context, actor, name, wanted)
 
     def start_upload(self, actor: Actor, name: AdapterName, sha256: str, size: int) -> Upload:
         """Begin to send a blob, or find the actor's unfinished upload of the same one, with its offset.  PUBLISH.
@@ -273,7 +275,7 @@ class Registry:
 
         What was announced is verified: DigestMismatch and nothing kept.
         """
-        return uploads.put_blob(self.context, actor, name, stream, sha256, size)
+        return blobs.put_blob(self.context, actor, name, stream, sha256, size)
 
     # Versions --------------------------------------------------------------------------------------------------
 
