@@ -9,8 +9,7 @@ Those parts never pass through us, so a finished upload is read back and hashed 
 inside the store.  A signed URL of a part is dead once its upload is complete: nobody can swap the bytes in between.
 An upload's key is `<32 hex>:<S3's upload id>`.  Credentials come from the environment, as for every AWS client.
 
-A request that S3 refuses for the moment, or does not answer, is sent three times at most, and each time is waited for
-no longer than the timeouts below.  A step whose answer was lost may be done again, so whoever asks again gets on.
+A step whose answer was lost may be done again, so whoever asks again gets on (s3_client.py says how patient we are).
 """
 
 from __future__ import annotations
@@ -19,26 +18,24 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
-from boto3.exceptions import Boto3Error
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
-from botocore.parsers import ResponseParserError
-from s3transfer.exceptions import S3CopyFailedError
+from botocore.exceptions import ClientError
 
-from hub.errors import FileNotFound, HubError, InvalidRequest, StorageFull, Unavailable, UploadNotFound
+from hub.errors import FileNotFound, HubError, InvalidRequest, Unavailable, UploadNotFound
 from hub.registry.hashing import BlobHash
+from hub.registry.s3_client import (
+    ABSENT,
+    ATTEMPTS,
+    BROKEN_BODY,
+    CONFLICTS,
+    connect,
+    error_code,
+    translated_errors,
+)
 from hub.registry.store import Staged, StoredBlob
 from hub.registry.streams import CHUNK_BYTES, ByteStream, chunks
 from hub.registry.values import UploadPart
@@ -49,18 +46,11 @@ if TYPE_CHECKING:
 
 MIN_PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 9_000
-CONNECT_TIMEOUT_SECONDS = 5.0
-READ_TIMEOUT_SECONDS = 30.0
-ATTEMPTS = 3
 UPLOAD_URL_SECONDS = 24 * 3600
 DOWNLOAD_URL_SECONDS = 3600
 _KEY = re.compile(r"([0-9a-f]{32}):(.{1,1024})\Z", re.DOTALL)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _OPTIONS = frozenset({"endpoint", "public_endpoint", "region"})
-_ABSENT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
-_FULL = frozenset({"507", "InsufficientStorage", "XMinioStorageFull", "QuotaExceeded"})
-_CONFLICTS = frozenset({"409", "412", "ConditionalRequestConflict", "OperationAborted", "PreconditionFailed"})
-_BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 class S3Store:
@@ -81,14 +71,14 @@ class S3Store:
         options = dict(parse_qsl(parts.query))
         if not parts.netloc or not set(options) <= _OPTIONS:
             raise InvalidRequest("An S3 store is s3://bucket/prefix, with ?endpoint=… for other servers than Amazon's.")
-        client = _connect(options.get("endpoint"), options.get("region"))
+        client = connect(options.get("endpoint"), options.get("region"))
         public = options.get("public_endpoint")
-        signer = _connect(public, options.get("region")) if public else client
+        signer = connect(public, options.get("region")) if public else client
         return cls(client, signer, parts.netloc, parts.path)
 
     def begin(self, size: int) -> str:
         name = secrets.token_hex(16)
-        with _translated_errors():
+        with translated_errors():
             made = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._upload_object(name))
         return f"{name}:{made['UploadId']}"
 
@@ -135,7 +125,7 @@ class S3Store:
                 raise InvalidRequest(f"Part {number} is not there, or not with this ETag. Send it again.", part=number)
         if not there:
             raise InvalidRequest("No part was sent yet.")
-        with _translated_errors():
+        with translated_errors():
             try:
                 self._client.complete_multipart_upload(
                     Bucket=self._bucket,
@@ -145,17 +135,17 @@ class S3Store:
                 )
             except ClientError as error:
                 # Asked again after a lost answer, S3 knows the upload no more: the object says whether it was done.
-                if _code(error) not in _ABSENT or self._object_size(source) != sum(size for _, _, size in there):
+                if error_code(error) not in ABSENT or self._object_size(source) != sum(size for _, _, size in there):
                     raise
 
     def verify(self, key: str, sha256: str | None, size: int | None) -> Staged:
         name, _ = _split(key)
         source = self._upload_object(name)
-        with _translated_errors():
+        with translated_errors():
             try:
                 found = self._get(source)
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if error_code(error) in ABSENT:
                     raise _no_upload() from error
                 raise
             digest = BlobHash(found["ContentLength"])
@@ -185,7 +175,7 @@ class S3Store:
         digest = BlobHash(size)
         for number, part in enumerate(_grouped(chunks(stream, limit), part_size_for(size or limit)), start=1):
             digest.update(part)
-            with _translated_errors():
+            with translated_errors():
                 self._client.upload_part(
                     Bucket=self._bucket,
                     Key=self._upload_object(name),
@@ -209,13 +199,13 @@ class S3Store:
 
     def _copy(self, source: str, staged: Staged, *, last: bool) -> bool:
         """Copy an upload to its blob.  Returns False for a conflict that may pass, unless this is the last attempt."""
-        with _translated_errors():
+        with translated_errors():
             try:
                 # A managed copy: above 5 GB, S3 copies in parts.
                 target = self._blob_object(staged.sha256)
                 self._client.copy({"Bucket": self._bucket, "Key": source}, self._bucket, target)
             except ClientError as error:
-                if _code(error) not in _CONFLICTS:
+                if error_code(error) not in CONFLICTS:
                     raise
                 # Somebody else writes this name at this moment, so these bytes: one of the two is enough.
                 there = self.size(staged.sha256) == staged.size
@@ -230,11 +220,11 @@ class S3Store:
         except UploadNotFound:
             return
         bucket, source = self._bucket, self._upload_object(name)
-        with _translated_errors():
+        with translated_errors():
             try:
                 self._client.abort_multipart_upload(Bucket=bucket, Key=source, UploadId=upload_id)
             except ClientError as error:
-                if _code(error) not in _ABSENT:
+                if error_code(error) not in ABSENT:
                     raise
             self._client.delete_object(Bucket=bucket, Key=source)
 
@@ -242,11 +232,11 @@ class S3Store:
         return self._object_size(self._blob_object(sha256))
 
     def _object_size(self, name: str) -> int | None:
-        with _translated_errors():
+        with translated_errors():
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=name)["ContentLength"]
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if error_code(error) in ABSENT:
                     return None
                 raise
 
@@ -257,13 +247,13 @@ class S3Store:
         if start >= stop:
             return
         source = self._blob_object(sha256)
-        with _translated_errors():
+        with translated_errors():
             try:
                 found = self._get(source, start, stop)
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if error_code(error) in ABSENT:
                     raise FileNotFound(f"The blob {sha256[:12]}… is not in the store. Run: lorahub fsck") from error
-                if _code(error) == "InvalidRange":  # it begins behind the end: there is nothing there
+                if error_code(error) == "InvalidRange":  # it begins behind the end: there is nothing there
                     return
                 raise
             yield from self._body(found, source, start, stop)
@@ -284,7 +274,7 @@ class S3Store:
                     start += len(piece)
                     yield piece
                 return
-            except _BROKEN_BODY:
+            except BROKEN_BODY:
                 if attempt == ATTEMPTS:
                     raise
             found = self._get(name, start, stop)
@@ -306,7 +296,7 @@ class S3Store:
         return None
 
     def delete(self, sha256: str) -> None:
-        with _translated_errors():
+        with translated_errors():
             self._client.delete_object(Bucket=self._bucket, Key=self._blob_object(sha256))
 
     def blobs(self) -> Iterator[StoredBlob]:
@@ -320,7 +310,7 @@ class S3Store:
         for item in self._list_objects(prefix):
             if item["LastModified"] < older_than:
                 yield f"{item['Key'].rpartition('/')[2]}:-"
-        with _translated_errors():
+        with translated_errors():
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
             for page in pages:
                 for upload in page.get("Uploads", []):
@@ -328,25 +318,25 @@ class S3Store:
                         yield f"{upload['Key'].rpartition('/')[2]}:{upload['UploadId']}"
 
     def check(self) -> None:
-        with _translated_errors():
+        with translated_errors():
             self._client.head_bucket(Bucket=self._bucket)
 
     def _list_objects(self, prefix: str) -> Iterator[Any]:
-        with _translated_errors():
+        with translated_errors():
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
                 yield from page.get("Contents", [])
 
     def _list_parts(self, key: str) -> list[tuple[int, str, int]]:
         """Return (number, etag, size) of the parts that arrived.  Raises UploadNotFound."""
         name, upload_id = _split(key)
-        with _translated_errors():
+        with translated_errors():
             pages = self._client.get_paginator("list_parts").paginate(
                 Bucket=self._bucket, Key=self._upload_object(name), UploadId=upload_id
             )
             try:
                 return [(p["PartNumber"], p["ETag"], p["Size"]) for page in pages for p in page.get("Parts", [])]
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if error_code(error) in ABSENT:
                     raise _no_upload() from error
                 raise
 
@@ -363,19 +353,6 @@ def part_size_for(size: int) -> int:
     """Return the size of an upload's parts: 16 MiB, or more where that would make too many."""
     mebibyte = 1024 * 1024
     return max(MIN_PART_BYTES, -(-size // MAX_PARTS // mebibyte) * mebibyte)
-
-
-def _connect(endpoint: str | None, region: str | None) -> S3Client:
-    # A few attempts, then a clear error: a caller that waits for a dead store holds a worker's thread.
-    config = Config(
-        signature_version="s3v4",
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        max_pool_connections=64,
-        s3={"addressing_style": "path"} if endpoint else {},
-    )
-    return boto3.client("s3", endpoint_url=endpoint, region_name=region or "us-east-1", config=config)
 
 
 def _grouped(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -401,25 +378,3 @@ def _split(key: str) -> tuple[str, str]:
 
 def _no_upload() -> UploadNotFound:
     return UploadNotFound("There is no such upload: it was finished, or it expired. Start a new one.")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        code = _code(error)
-        if code in _FULL:
-            raise StorageFull(
-                "The object store is full: nothing was stored. Free some space, then try again."
-            ) from error
-        raise Unavailable(
-            f"The object store refused {error.operation_name} ({code}): nothing was stored. Try again in a moment."
-        ) from error
-    except (BotoCoreError, Boto3Error, ResponseParserError, S3CopyFailedError, OSError) as error:
-        reason = type(error).__name__
-        raise Unavailable(f"The object store does not answer ({reason}). Try again in a moment.") from error

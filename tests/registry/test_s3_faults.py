@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import DigestMismatch, NotFound, Unavailable, UploadNotFound
-from hub.registry import s3_store
+from hub.registry import s3_client
 from hub.registry.access import ANONYMOUS
 from hub.registry.store import BlobStore, Staged, open_store
 from hub.settings import ServerSettings
@@ -58,7 +58,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a part of a second for an answer, not half a minute.  Before `world` opens the store."""
-    monkeypatch.setattr(s3_store, "READ_TIMEOUT_SECONDS", 0.4)
+    monkeypatch.setattr(s3_client, "READ_TIMEOUT_SECONDS", 0.4)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def fail_on(world: World, proxy: S3FaultProxy, way: str, faults: list[tuple[str,
         assert "Try again" in caught.value.message, name
         asked = proxy.asked.total() if fault.operation == "*" else proxy.asked[fault.operation]
         # The step itself, and as often again what tidies up behind it or looks whether it was done after all.
-        assert s3_store.ATTEMPTS <= asked <= 4 * s3_store.ATTEMPTS, name
+        assert s3_client.ATTEMPTS <= asked <= 4 * s3_client.ATTEMPTS, name
         proxy.heal()
         assert len(versions(world)) == number - 1, name
         assert_nothing_half_stored(world)
@@ -267,7 +267,7 @@ def test_a_store_that_stays_silent_is_given_up(
     proxy.faults = [S3Fault(operation, stall=True)]
     with pytest.raises(Unavailable, match="does not answer"):
         WAYS[way](world, folder)
-    assert max(proxy.asked.values()) <= 2 * s3_store.ATTEMPTS
+    assert max(proxy.asked.values()) <= 2 * s3_client.ATTEMPTS
     proxy.heal()
     assert versions(world) == []
     assert_nothing_half_stored(world)
@@ -346,7 +346,7 @@ def test_a_conflict_that_stays_is_a_503_and_no_blob(world: World, proxy: S3Fault
     proxy.faults = [S3Fault("CopyObject", status=status, code=code)]
     with pytest.raises(Unavailable, match=code):
         push_in_parts(world, folder)
-    assert proxy.asked["CopyObject"] == s3_store.ATTEMPTS
+    assert proxy.asked["CopyObject"] == s3_client.ATTEMPTS
     proxy.heal()
     assert list(world.context.store.blobs()) == []
     assert_nothing_half_stored(world)
