@@ -16,6 +16,44 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    _create_roots()
+    _create_adapters()
+    _create_members()
+    _create_versions()
+    _create_names()
+    _create_contents()
+
+
+def downgrade() -> None:
+    op.drop_table("commit_files")
+    op.drop_table("version_files")
+    op.drop_table("metrics")
+    op.drop_table("manifests")
+    op.drop_table("lineage")
+    op.drop_table("downloads")
+    op.drop_table("commits")
+    op.drop_table("aliases")
+    op.drop_table("web_sessions")
+    op.drop_table("versions")
+    op.drop_table("alias_moves")
+    op.drop_table("uploads")
+    op.drop_table("tokens")
+    op.drop_table("members")
+    op.drop_table("blob_grants")
+    op.drop_table("base_fingerprints")
+    op.drop_table("base_aliases")
+    op.drop_table("adapters")
+    op.drop_table("users")
+    op.drop_table("server_values")
+    op.drop_table("rate_buckets")
+    op.drop_table("namespaces")
+    op.drop_table("blobs")
+    op.drop_table("bases")
+    op.drop_table("audit")
+
+
+def _create_roots() -> None:
+    """Tables that refer to no other."""
     op.create_table(
         "audit",
         sa.Column("id", BIG_ID, nullable=False),
@@ -89,6 +127,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("name", name=op.f("uq_users_name")),
     )
+
+
+def _create_adapters() -> None:
+    """Adapters, names and marks of bases, and who may use which blob."""
     op.create_table(
         "adapters",
         sa.Column("id", BIG_ID, nullable=False),
@@ -157,6 +199,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("adapter", "sha256", name=op.f("pk_blob_grants")),
     )
     op.create_index(op.f("ix_blob_grants_sha256"), "blob_grants", ["sha256"], unique=False)
+
+
+def _create_members() -> None:
+    """Who belongs where, with which tokens, and what they are sending."""
     op.create_table(
         "members",
         sa.Column("namespace_id", BIG_ID, nullable=False),
@@ -202,6 +248,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"], unique=False)
     op.create_index(op.f("ix_uploads_namespace_id"), "uploads", ["namespace_id"], unique=False)
     op.create_index("ix_uploads_wanted", "uploads", ["adapter", "sha256", "user_id"], unique=False)
+
+
+def _create_versions() -> None:
+    """Versions, and where aliases moved."""
     op.create_table(
         "alias_moves",
         sa.Column("id", BIG_ID, nullable=False),
@@ -257,6 +307,10 @@ def upgrade() -> None:
     op.create_index("ix_versions_adapter_content", "versions", ["adapter_id", "content_key"], unique=False)
     op.create_index("ix_versions_adapter_digest", "versions", ["adapter_id", "digest"], unique=False)
     op.create_index(op.f("ix_versions_base_id"), "versions", ["base_id"], unique=False)
+
+
+def _create_names() -> None:
+    """Sessions, aliases and commits."""
     op.create_table(
         "web_sessions",
         sa.Column("secret_sha256", sa.String(length=64), nullable=False),
@@ -305,6 +359,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_commits_adapter_commit", "commits", ["adapter_id", "commit"], unique=False)
     op.create_index(op.f("ix_commits_version_id"), "commits", ["version_id"], unique=False)
+
+
+def _create_contents() -> None:
+    """What hangs on versions and commits."""
     op.create_table(
         "downloads",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -364,31 +422,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("commit_id", "path", name=op.f("pk_commit_files")),
     )
     op.create_index(op.f("ix_commit_files_sha256"), "commit_files", ["sha256"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_table("commit_files")
-    op.drop_table("version_files")
-    op.drop_table("metrics")
-    op.drop_table("manifests")
-    op.drop_table("lineage")
-    op.drop_table("downloads")
-    op.drop_table("commits")
-    op.drop_table("aliases")
-    op.drop_table("web_sessions")
-    op.drop_table("versions")
-    op.drop_table("alias_moves")
-    op.drop_table("uploads")
-    op.drop_table("tokens")
-    op.drop_table("members")
-    op.drop_table("blob_grants")
-    op.drop_table("base_fingerprints")
-    op.drop_table("base_aliases")
-    op.drop_table("adapters")
-    op.drop_table("users")
-    op.drop_table("server_values")
-    op.drop_table("rate_buckets")
-    op.drop_table("namespaces")
-    op.drop_table("blobs")
-    op.drop_table("bases")
-    op.drop_table("audit")
