@@ -115,9 +115,9 @@ def _make_model(
 
 
 def _placement(base: nn.Module, attachment: Attachment) -> Placement:
-    """Return where adapters go: float32 on a CPU, whose small bfloat16 products are slow; the base's type on a GPU."""
+    """Return where adapters go, in the base's type; on a CPU float32 at least: its small bfloat16 products are slow."""
     weight = next(value for value in base.parameters() if value.is_floating_point())
-    dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+    dtype = torch.promote_types(weight.dtype, torch.float32) if weight.device.type == "cpu" else weight.dtype
     return Placement(dtype, weight.device, _tied_head(base, attachment))
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hub.runtime import load
 from tests.runtime import support
-from tests.runtime.support import load_model, logits, peft_logits, relative_error, write_adapter
+from tests.runtime.support import load_model, logits, relative_error, write_adapter
 
 TARGETS = support.targets_of("llama")
-ROUNDING = 5e-5
-"""Of float32 sums in another order: on these models PEFT itself is up to 2.4e-5 from PEFT in float64 (120 configs)."""
-
 PLACES = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", r"layers\.0\.self_attn\.q_proj"]
 
 
@@ -41,17 +40,30 @@ def configs(draw) -> dict[str, object]:
 
 
 def check(kind, quantize, config, bases, folder, seed) -> None:
+    """Compare generated tokens with PEFT's, and logits: of a dense base in float64, of a 4-bit one as it is.
+
+    Float32 PEFT itself is up to 2e-4 from float64 where a model is steep, so that there two right answers can be
+    further apart than the bound; in float64 nothing but a wrong answer is.
+    """
+    compare(kind, quantize, config, bases, folder, seed, wide=quantize is None)
+
+
+def check_as_it_runs(kind, quantize, config, bases, folder, seed) -> None:
+    """The same with the base as it is, dense or not."""
+    compare(kind, quantize, config, bases, folder, seed, wide=False)
+
+
+def compare(kind, quantize, config, bases, folder, seed, *, wide) -> None:
     base = bases(kind)
     adapter = write_adapter(base, folder / f"a{seed}", seed=seed, **config)
-    expected = peft_logits(base, adapter, quantize)
     model = load_model(base, adapter, quantize=quantize)
-    assert relative_error(logits(model), expected) <= ROUNDING, config
-    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    import peft
-
     oracle = peft.PeftModel.from_pretrained(support.open_base(base, quantize), adapter).eval()
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     ours = model.generate(input_ids=support.TOKENS[:1], **options)
     assert torch.equal(ours, oracle.generate(input_ids=support.TOKENS[:1], **options)), config
+    if wide:
+        model, oracle = load(support.open_base(base).double(), adapter), oracle.double()
+    assert relative_error(logits(model), logits(oracle)) <= 1e-5, config
 
 
 def _settings(count: int):
@@ -70,7 +82,7 @@ def test_random_configs_say_what_peft_says(quantize, bases, tmp_path_factory):
     @_settings(8)
     @given(config=configs())
     def run(config):
-        check("biased-llama", quantize, config, bases, tmp_path_factory.mktemp("p"), next(seeds))
+        check_as_it_runs("biased-llama", quantize, config, bases, tmp_path_factory.mktemp("p"), next(seeds))
 
     run()
 
