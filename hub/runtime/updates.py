@@ -6,6 +6,7 @@ memory.  An update costs two matrix products, the second of which scales and add
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 
-class Update:
+class Update(ABC):
     """One adapter's part at one module.
 
     `run` computes the module's whole output.  `finish` turns the base's output into the module's; it may write to
@@ -26,8 +27,8 @@ class Update:
     def run(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         return self.finish(layer, args[0], layer.bare(*args, **kwargs))
 
-    def finish(self, layer: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def finish(self, layer: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor: ...
 
     def tensors(self) -> Sequence[torch.Tensor]:
         """Return what this update holds in memory."""
