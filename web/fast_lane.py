@@ -39,7 +39,8 @@ MAX_QUICK_BYTES = 64 * 1024
 QUICK_ANSWERS = "lorahub.quick_answers"
 """Where the application keeps its QuickAnswers, in `extensions`."""
 
-_ADDRESS = re.compile(r"/api/v1/adapters/([a-z0-9._-]+)/([a-z0-9._-]+)/versions/([A-Za-z0-9._:-]+)\Z")
+ADDRESS = r"/api/v1/adapters/([a-z0-9._-]+)/([a-z0-9._-]+)/versions/([A-Za-z0-9._:-]+)"
+_ADDRESS = re.compile(ADDRESS + r"\Z")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ class ServerLogger(Logger):
     def setup(self, cfg: Any) -> None:
         self.error_log.propagate = True
         self.error_log.handlers[:] = []
-        self.access_log.handlers[:] = []
         self.error_log.setLevel(logging.WARNING if cfg.loglevel == "info" else cfg.loglevel.upper())
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:

@@ -29,14 +29,15 @@ from gunicorn.http.wsgi import SERVER
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn
 
-from .fast_lane import QuickAnswers
+from .fast_lane import ADDRESS, QuickAnswers
+from .log import log_request
 
 IDLE_SECONDS = 1.0
 """How long a client may ask nothing before the event loop watches it again."""
 
 MAX_HEAD_BYTES = 8192
 
-_PLAIN = re.compile(rb"GET (/api/v1/adapters/[a-z0-9._-]+/[a-z0-9._-]+/versions/[A-Za-z0-9._:-]+) HTTP/1\.1\r\n")
+_PLAIN = re.compile(b"GET (" + ADDRESS.encode() + rb") HTTP/1\.1\r\n")
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9-]+:[ -~]*\r\n)+\r\n")
 _UNUSUAL = {"CONTENT_LENGTH", "TRANSFER_ENCODING", "EXPECT", "UPGRADE", "TRAILER", "TE"}
 
@@ -54,8 +55,6 @@ class Keeper(Protocol):
 
     def send_rest(self, conn: TConn, rest: bytes) -> None:
         """Send what a reader didn't take at once, then keep the connection."""
-
-    def log_request(self, environ: Environ, sent: int, seconds: float) -> None: ...
 
 
 def looks_plain(seen: bytes) -> bool:
@@ -148,7 +147,7 @@ class QuickLoop(threading.Thread):
         self._last_asked[conn] = time.monotonic()
         conn.sock.recv(len(seen))
         self._send(conn, b"%s%sContent-Length: %d\r\n\r\n%s" % (self._dated_head(), self._fixed, len(body), body))
-        self._keeper.log_request(environ, len(body), time.perf_counter() - began)
+        log_request(environ, 200, len(body), time.perf_counter() - began)
 
     def _send(self, conn: TConn, whole: bytes) -> None:
         try:

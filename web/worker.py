@@ -32,8 +32,7 @@ from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .fast_lane import QUICK_ANSWERS
-from .log import log_request
-from .quick_loop import Environ, QuickLoop, looks_plain
+from .quick_loop import QuickLoop, looks_plain
 
 HEAD_SECONDS = 15.0
 """How long a request's head, and a small body, may take to arrive."""
@@ -143,10 +142,6 @@ class PatientWorker(ThreadWorker):
     def send_rest(self, conn: TConn, rest: bytes) -> None:
         sending = self.tpool.submit(self._send_slowly, conn, rest)
         sending.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
-
-    def log_request(self, environ: Environ, sent: int, seconds: float) -> None:
-        self.nr += 1
-        log_request(environ, 200, sent, seconds)
 
     @staticmethod
     def _send_slowly(conn: TConn, rest: bytes) -> bool:
