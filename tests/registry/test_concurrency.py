@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,21 +142,23 @@ def test_writers_of_different_adapters_never_lock_each_other_out(world: World) -
 
 def test_readers_see_whole_versions_while_writers_write(world: World) -> None:
     world.push("task/qa", world.adapter(layers=1, hidden=8))
-    stop, wrong = threading.Event(), []
+    stop = threading.Event()
 
-    def read() -> None:
+    def read() -> int:
+        """Return how many versions were read, each of them whole."""
+        count = 0
         while not stop.is_set():
             version = world.registry.resolve(ANONYMOUS, QA.at("latest"))
             tree = world.registry.tree(ANONYMOUS, QA, f"v{version.number}")
-            if {file.path for file in tree.files} != {file.path for file in version.manifest.files}:
-                wrong.append(version.number)
+            assert {file.path for file in tree.files} == {file.path for file in version.manifest.files}
+            count += 1
+        return count
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for seed in range(1, 9):
-        world.push("task/qa", world.adapter(seed=seed, layers=1, hidden=8))
-    stop.set()
-    for reader in readers:
-        reader.join()
-    assert wrong == []
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for seed in range(1, 9):
+                world.push("task/qa", world.adapter(seed=seed, layers=1, hidden=8))
+        finally:
+            stop.set()
+    assert min(reader.result() for reader in readers) > 0

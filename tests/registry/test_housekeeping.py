@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,14 +135,14 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
                     if session.get(BlobRow, sha256) is not None:
                         failures.append(sha256)
 
-    collector = threading.Thread(target=collect)
-    senders = [threading.Thread(target=send, args=(body,)) for body in bodies]
-    for thread in (collector, *senders):
-        thread.start()
-    for thread in senders:
-        thread.join()
-    stop.set()
-    collector.join()
+    with ThreadPoolExecutor(1 + len(bodies)) as pool:
+        collector = pool.submit(collect)
+        try:
+            for sender in [pool.submit(send, body) for body in bodies]:
+                sender.result()
+        finally:
+            stop.set()
+    collector.result()
     assert failures == []
     assert len(sent) == 12 * len(bodies), "no upload fails because of gc"
     assert world.registry.check_storage().ok
