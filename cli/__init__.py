@@ -158,7 +158,8 @@ def _show_usage_error(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return error.exit_code
-    _show_error(f"{error.format_message().rstrip('.')}. See: {path} --help")
+    message = error.format_message().rstrip(".")
+    _show_error(f"{message}{'' if message.endswith('?') else '.'} See: {path} --help")
     return error.exit_code
 
 
