@@ -118,10 +118,13 @@ def test_push_killed_at_a_syscall_leaves_a_whole_version_or_none(
     "syscall", ["openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "mkdir", "sendto", "close"]
 )
 def test_push_killed_at_every_single_syscall_leaves_a_whole_version_or_none(
-    world: World, pusher: Pusher, syscall: str
+    world: World, pusher: Pusher, syscall: str, database_kind: str
 ) -> None:
     world.push("task/qa")
-    kill_at_each(world, pusher, syscall, iter(range(1, 2_000)))
+    killed = kill_at_each(world, pusher, syscall, iter(range(1, 2_000)))
+    # PostgreSQL's files are its server's; whether SQLite syncs by fdatasync is decided when it is built.
+    never_made = {("sqlite", "sendto"), ("postgres", "pwrite64"), ("sqlite", "fdatasync"), ("postgres", "fdatasync")}
+    assert killed >= 1 or (database_kind, syscall) in never_made
 
 
 @needs_strace
