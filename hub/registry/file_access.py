@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,34 +28,41 @@ _holding = threading.Lock()
 
 
 @contextmanager
-def lock(file: int, name: str) -> Iterator[bool]:
-    """Hold `file`, which all call `name`, alone for the time of the block; False, at once, where another has it.
+def lock(file: int, name: str, wait: float = 0.0) -> Iterator[bool]:
+    """Hold `file`, which all call `name`, alone for the time of the block; False where another keeps it.
 
-    The lock is given up when the file is closed, or with the process that holds it.
+    It is asked for once, or again and again for `wait` seconds.  The lock is given up at the end of the block or when
+    the file is closed, and with the process that holds it.
     """
-    if fcntl is None:
-        with _lock_in_memory(name) as is_ours:
-            yield is_ours
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-
-
-@contextmanager
-def _lock_in_memory(name: str) -> Iterator[bool]:
-    with _holding:
-        is_ours = name not in _held
-        _held.add(name)
+    until = time.monotonic() + wait
+    while not (is_ours := _take(file, name)) and time.monotonic() < until:
+        time.sleep(0.001)
     try:
         yield is_ours
     finally:
         if is_ours:
-            with _holding:
-                _held.discard(name)
+            _give_back(file, name)
+
+
+def _take(file: int, name: str) -> bool:
+    if fcntl is None:
+        with _holding:
+            is_free = name not in _held
+            _held.add(name)
+        return is_free
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _give_back(file: int, name: str) -> None:
+    if fcntl is None:
+        with _holding:
+            _held.discard(name)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def read_at(file: int, size: int, offset: int) -> bytes:

@@ -29,6 +29,8 @@ from hub.registry.values import UploadPart
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+# Who looks whether an upload is being written holds it for a moment; a writer waits for that, not for other writers.
+LOOK_SECONDS = 0.5
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -54,14 +56,18 @@ class LocalStore:
         return key
 
     def offset(self, key: str) -> int:
-        try:
-            return self._upload_path(key).stat().st_size
-        except FileNotFoundError as error:
-            raise _no_upload() from error
+        with _translated_errors():
+            try:
+                return self._upload_path(key).stat().st_size
+            except FileNotFoundError as error:
+                raise _no_upload() from error
 
     def can_resume(self, key: str, size: int) -> bool:
         try:
-            with self._locked(key) as file:
+            # Most are settled by their length: only the rest is asked whether it is being written.
+            if not 0 < self.offset(key) < size:
+                return False
+            with _translated_errors(), self._locked(key, wait=0.0) as file:
                 return 0 < os.fstat(file).st_size < size
         except (UploadNotFound, UploadOffsetMismatch):
             return False
@@ -203,14 +209,14 @@ class LocalStore:
         return self._blobs / sha256[:2] / sha256
 
     @contextmanager
-    def _locked(self, key: str) -> Iterator[int]:
-        """Open an upload for one writer alone."""
+    def _locked(self, key: str, wait: float = LOOK_SECONDS) -> Iterator[int]:
+        """Open an upload for one writer alone; to look whether there is one (can_resume), don't wait."""
         try:
             file = os.open(self._upload_path(key), os.O_RDWR | BINARY)
         except FileNotFoundError as error:
             raise _no_upload() from error
         try:
-            with lock(file, key) as is_ours:
+            with lock(file, key, wait) as is_ours:
                 if not is_ours:
                     raise _other_offset(os.fstat(file).st_size)
                 yield file

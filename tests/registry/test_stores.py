@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -183,6 +186,51 @@ def test_store_says_that_it_can_be_written(store: BlobStore) -> None:
 def test_store_that_is_none_is_refused(location: str) -> None:
     with pytest.raises(InvalidRequest):
         open_store(location)
+
+
+# Of the local store alone ------------------------------------------------------------------------------------------
+
+
+def test_looking_whether_an_upload_can_be_resumed_never_stops_its_sender(tmp_path: Path) -> None:
+    """Somebody who pushes the same file looks at the upload just when its first sender goes on with it."""
+    store = open_store(str(tmp_path / "store"))
+    sent, is_over = deque([store.begin(len(DATA))], 1), threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not is_over.is_set():
+            store.can_resume(sent[0], len(DATA))
+            looks += 1
+        return looks
+
+    half = len(DATA) // 2
+    with ThreadPoolExecutor(2) as pool:
+        watchers = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(100):
+                sent.append(key := store.begin(len(DATA)))
+                assert store.append(key, 0, io.BytesIO(DATA), half) == half
+                assert store.append(key, half, io.BytesIO(DATA[half:]), half) == len(DATA)
+                assert store.verify(key, SHA, len(DATA)).sha256 == SHA
+        finally:
+            is_over.set()
+    assert min(watcher.result() for watcher in watchers) > 100
+
+
+def test_upload_that_is_being_written_is_not_one_to_resume(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    key = store.begin(len(DATA))
+    seen: list[bool] = []
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            seen.append(store.can_resume(key, len(DATA)))
+            return super().read(1_000)
+
+    assert store.append(key, 0, Slow(DATA), 5_000) == 5_000
+    assert len(seen) >= 5
+    assert not any(seen)
+    assert store.can_resume(key, len(DATA))
 
 
 # Of S3 alone -------------------------------------------------------------------------------------------------------
