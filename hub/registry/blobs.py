@@ -131,13 +131,15 @@ def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Calla
     """Make verified bytes a blob that a publish to `name` may name.
 
     The row is locked first, then the bytes are put in place, then the transaction ends: garbage collection, which
-    deletes under the same lock, comes before or after, never between.
+    deletes under the same lock, comes before or after, never between.  What takes long was done before: bytes that a
+    failure leaves in place without a row are an orphan, which garbage collection takes too.
     """
+    brought = context.store.bring(staged)
 
     def work(session: Session) -> None:
         also(session)
         _touch(context, session, staged)
-        context.store.keep(staged)
+        context.store.keep(brought)
         _grant(context, session, name, staged.sha256)
 
     context.database.transact(work)

@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -185,7 +186,13 @@ class S3Store:
                 )
         return digest
 
+    def bring(self, staged: Staged) -> Staged:
+        self.keep(staged)
+        return replace(staged, is_brought=True)
+
     def keep(self, staged: Staged) -> None:
+        if staged.is_brought and self.size(staged.sha256) == staged.size:
+            return
         name, _ = _split(staged.key)
         source = self._upload_object(name)
         if self._object_size(source) is None:

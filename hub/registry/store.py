@@ -7,7 +7,7 @@ A blob comes in three steps, so that no reader and no crash ever meets half of o
     keep    -> the blob is there under its sha256, atomically
 
 `keep` is called inside the database transaction that records the blob.  Garbage collection deletes inside one that
-holds the same row, so the two can't cross.
+holds the same row, so the two can't cross.  What of it takes long is done before, by `bring`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Staged:
     sha256: str
     size: int
     git_sha1: str | None
+    is_brought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,15 @@ class BlobStore(Protocol):
         """Do begin, append and verify at once.  On any error nothing is left behind."""
         ...
 
+    def bring(self, staged: Staged) -> Staged:
+        """Do ahead what of `keep` takes as long as the bytes are many, so that no transaction waits for it."""
+        ...
+
     def keep(self, staged: Staged) -> None:
-        """Make the staged bytes the blob of their sha256; no harm if it is there already."""
+        """Make the staged bytes the blob of their sha256; no harm if it is there already.
+
+        Of what was brought, this only makes sure that nobody collected it since.
+        """
         ...
 
     def drop(self, key: str) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from hub.errors import DigestMismatch, NotFound, Unavailable, UploadNotFound
 from hub.registry import s3_client
 from hub.registry.access import ANONYMOUS
+from hub.registry.s3_store import S3Store
 from hub.registry.store import BlobStore, Staged, open_store
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
@@ -404,3 +407,37 @@ def test_an_abandoned_multipart_upload_is_kept_for_its_lifetime_and_then_dropped
     assert world.registry.collect_garbage().uploads == 1, "what a failing store kept is collected the next time"
     assert leftovers(world.context.store) == []
     assert list(world.context.store.blobs()) == []
+
+
+# Slowness -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_slow_copy_keeps_no_other_writer_waiting(world: World, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """SQLite has one writer at a time: a push that waits for the store may not be it."""
+    first = world.push("task/other", world.adapter(layers=1, hidden=8)).version.number
+    copying, go_on, copy = threading.Event(), threading.Event(), S3Store._copy
+
+    def wait_and_copy(store: S3Store, source: str, staged: Staged, *, last: bool) -> bool:
+        copying.set()
+        assert go_on.wait(60)
+        return copy(store, source, staged, last=last)
+
+    monkeypatch.setattr(S3Store, "_copy", wait_and_copy)
+    with ThreadPoolExecutor(1) as pool:
+        push = pool.submit(WAYS[way], world, world.adapter(seed=1, layers=1, hidden=8))
+        try:
+            assert copying.wait(30)
+            world.registry.yank(world.admin, named("task/other"), first, "while the store copies")
+        finally:
+            go_on.set()
+        assert push.result() == 1
+    assert world.registry.check_storage().ok
+
+
+def test_what_was_collected_between_the_copy_and_its_row_is_copied_again(store: BlobStore) -> None:
+    """As when the same bytes lay there without a row, for longer than the grace."""
+    staged = store.bring(store.stage(io.BytesIO(DATA), SHA, len(DATA), len(DATA)))
+    store.delete(SHA)
+    store.keep(staged)
+    assert store.read(SHA, 0, len(DATA)) == DATA
