@@ -2,7 +2,7 @@
 
     <cache>/blobs/sha256/ab/<sha256>              verified bytes, read-only
             partial/<sha256>                      a download that isn't finished; <sha256>.etag is its validator
-            locks/<sha256>                        one process at a time fetches a blob
+            locks/<sha256>                        one process at a time fetches a blob, or a version (by its digest)
             manifests/<digest>.json               canonical bytes, named by their own sha256
             snapshots/<ns>/<name>/<digest>/…      a version's files: hard links to blobs (copies where links don't work)
             refs/<registry>/<ns>/<name>/…         what versions and aliases meant when last asked, for offline use
@@ -21,7 +21,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Cache:
 
     @contextmanager
     def lock(self, sha256: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the right to fetch one blob.  The system frees it when its holder dies.
+        """Hold the right to fetch one blob, or one version by its digest.  The system frees it when its holder dies.
 
         on_wait: called once if another process holds it for longer than a moment.
         """
@@ -84,16 +84,40 @@ class Cache:
         finally:
             lock.release()
 
+    @contextmanager
+    def lock_if_free(self, sha256: str) -> Iterator[bool]:
+        """Like `lock`, but False, at once, where another holds it."""
+        path = self.root / "locks" / sha256
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def is_locked(self, sha256: str) -> bool:
+        """Whether somebody fetches that blob or version right now."""
+        if not (self.root / "locks" / sha256).exists():
+            return False
+        with self.lock_if_free(sha256) as is_free:
+            return not is_free
+
     def has_blob(self, entry: FileEntry) -> bool:
         """Whether the verified bytes are here.  A blob that someone wrote to is hashed, and removed if it differs."""
         path = self.blob_path(entry.sha256)
         if is_sealed(path, entry.size):
             return True
-        if not path.exists():
+        try:
+            if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
+                seal(path)
+                return True
+        except FileNotFoundError:
             return False
-        if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
-            seal(path)
-            return True
         remove_file(path)
         return False
 
@@ -157,13 +181,25 @@ class Cache:
             raise
         return target
 
+    def drop_snapshot(self, folder: Path) -> None:
+        """Remove a version's folder: whoever looks meanwhile finds it whole or not at all."""
+        doomed = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))
+        try:
+            os.replace(folder, doomed / "folder")
+        except OSError:  # another process removed it; or it is Windows, and somebody has a file of it open
+            remove_tree(folder)
+        remove_tree(doomed)
+
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield every version's folder."""
         for folder in sorted(self.root.glob("snapshots/*/*/*")):
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
             name = AdapterName(folder.parent.parent.name, folder.parent.name)
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            try:
+                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            except FileNotFoundError:  # another process removed it
+                continue
             yield Snapshot(name, folder.name, folder, size)
 
     # --- manifests
@@ -239,10 +275,11 @@ def remove_file(path: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with read-only files in it."""
-    for file in folder.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            remove_file(file)
+    """Remove a folder with read-only files in it; no harm if others remove it, too."""
+    with suppress(FileNotFoundError):
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                remove_file(file)
     shutil.rmtree(folder, ignore_errors=True)
 
 

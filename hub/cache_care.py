@@ -1,9 +1,15 @@
-"""Look after the local cache: hash it again, empty it.  Each does no harm to a pull that runs at the same time."""
+"""Look after the local cache: hash it again, empty it.  Each does no harm to a pull that runs at the same time.
+
+A pull holds the lock of its version's digest, by which its blobs are known and left alone, and the lock of each blob
+that is on its way.  Of several that empty the cache at once, each counts what it removed itself.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +54,7 @@ def verify_version(info: VersionInfo, cache: Cache, observer: Observer) -> tuple
         for entry in manifest.files:
             if entry.path in damaged:
                 remove_file(cache.blob_path(entry.sha256))
-        remove_tree(folder)
+        cache.drop_snapshot(folder)
         raise IntegrityError(
             f"{info.ref} is damaged in the cache: {', '.join(damaged)}. It was thrown away; fetch it again: "
             f"lorahub pull {info.ref}",
@@ -60,59 +66,76 @@ def verify_version(info: VersionInfo, cache: Cache, observer: Observer) -> tuple
 def verify_all(cache: Cache, observer: Observer) -> list[str]:
     """Hash every blob and every snapshot's files; remove the damaged ones; return their paths below the cache."""
     damaged = []
-    blobs = [path for path in cache.root.glob("blobs/sha256/*/*") if path.is_file()]
-    observer.begin("verifying", sum(path.stat().st_size for path in blobs))
+    blobs = [(path, found.st_size) for path, found in _files(cache, "blobs/sha256/*/*")]
+    observer.begin("verifying", sum(size for _, size in blobs))
     try:
-        for path in blobs:
-            entry = FileEntry(path.name, path.stat().st_size, path.name)
-            if not _is_intact(path, entry, observer):
+        for path, size in blobs:
+            if not _is_intact(path, FileEntry(path.name, size, path.name), observer) and path.exists():
                 damaged.append(str(path.relative_to(cache.root)))
                 remove_file(path)
     finally:
         observer.end()
     for snapshot in cache.snapshots():
-        if not _is_whole(cache, snapshot, observer):
+        if not _is_whole(cache, snapshot, observer) and snapshot.path.exists():
             damaged.append(str(snapshot.path.relative_to(cache.root)))
-            remove_tree(snapshot.path)
+            cache.drop_snapshot(snapshot.path)
     return damaged
 
 
 def remove_version(cache: Cache, name: AdapterName, digest: str | None) -> Removed:
     """Remove the folder of one version, or of all versions of an adapter, then what no folder uses any more."""
     found = [item for item in cache.snapshots() if item.adapter == name and digest in (None, item.digest)]
+    freed = {sha256 for snapshot in found for sha256 in _blobs_of(cache, snapshot.digest)}
     for snapshot in found:
-        remove_tree(snapshot.path)
-    return prune(cache, grace_seconds=0.0) if found else Removed()
+        cache.drop_snapshot(snapshot.path)
+    removed = Removed()
+    for sha256 in sorted(freed - _used_blobs(cache)):
+        for path, status in _files(cache, str(cache.blob_path(sha256).relative_to(cache.root))):
+            removed = _remove(cache, path, status.st_size, removed)
+    return removed
 
 
 def prune(cache: Cache, grace_seconds: float = GRACE_SECONDS) -> Removed:
     """Remove blobs that no snapshot uses, and partial files that nobody has touched for a while."""
     used = _used_blobs(cache)
     removed = Removed()
-    for path in _loose_files(cache):
-        is_partial = path.parent.name == "partial"
-        if (not is_partial and path.name in used) or time.time() - path.stat().st_ctime < grace_seconds:
-            continue
-        size = path.stat().st_size
-        with cache.lock(path.name.removesuffix(".etag")):
-            remove_file(path)
-        removed = removed.plus(size)
-    for leftover in cache.root.glob("snapshots/*/*/.*"):
-        if time.time() - leftover.stat().st_ctime >= grace_seconds:
-            remove_tree(leftover)
+    for path, status in _loose_files(cache):
+        is_used = path.parent.name != "partial" and path.name in used
+        if not is_used and _age(status) >= (GRACE_SECONDS if _is_being_written(path) else grace_seconds):
+            removed = _remove(cache, path, status.st_size, removed)
+    for path, status in _files(cache, "snapshots/*/*/.*"):
+        if _age(status) >= GRACE_SECONDS:
+            remove_tree(path)
     return removed
+
+
+def _remove(cache: Cache, path: Path, size: int, removed: Removed) -> Removed:
+    with cache.lock_if_free(path.name.removesuffix(".etag")) as is_free:
+        if not is_free or not path.exists():
+            return removed
+        remove_file(path)
+    return removed.plus(size)
+
+
+def _age(status: os.stat_result) -> float:
+    return time.time() - status.st_ctime
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether this is not a file yet, but what will be renamed to one: older than a moment only after a crash."""
+    return path.name.startswith(".")
 
 
 def clear(cache: Cache) -> Removed:
     """Remove every version and every blob; what is known of the registry's versions stays."""
     for snapshot in cache.snapshots():
-        remove_tree(snapshot.path)
+        cache.drop_snapshot(snapshot.path)
     return prune(cache, grace_seconds=0.0)
 
 
 def total_bytes(cache: Cache) -> int:
     """The bytes of all blobs and partial files: what the cache takes on the disk, links counted once."""
-    return sum(path.stat().st_size for path in _loose_files(cache))
+    return sum(status.st_size for _, status in _loose_files(cache))
 
 
 def snapshots_by_adapter(cache: Cache) -> list[Snapshot]:
@@ -122,11 +145,12 @@ def snapshots_by_adapter(cache: Cache) -> list[Snapshot]:
 def _is_intact(path: Path, entry: FileEntry, observer: Observer) -> bool:
     from hub.adapter_files import hash_file
 
-    if not path.is_file():
+    try:
+        intact = path.is_file() and hash_file(path, observer.advance) == (entry.sha256, entry.size)
+        if intact:
+            seal(path)
+    except FileNotFoundError:
         return False
-    intact = hash_file(path, observer.advance) == (entry.sha256, entry.size)
-    if intact:
-        seal(path)
     return intact
 
 
@@ -137,21 +161,35 @@ def _is_whole(cache: Cache, snapshot: Snapshot, observer: Observer) -> bool:
         return False
     for entry in manifest.files:
         file, blob = snapshot.path / entry.path, cache.blob_path(entry.sha256)
-        if not file.is_file() or not blob.is_file():
-            return False
-        if not file.samefile(blob) and not _is_intact(file, entry, observer):
+        try:
+            if file.samefile(blob):
+                continue
+        except FileNotFoundError:
+            pass  # without its blob, the file speaks for itself
+        if not _is_intact(file, entry, observer):
             return False
     return True
 
 
 def _used_blobs(cache: Cache) -> set[str]:
-    used: set[str] = set()
-    for snapshot in cache.snapshots():
-        manifest = cache.load_manifest(snapshot.digest)
-        used.update(entry.sha256 for entry in manifest.files) if manifest else None
-    return used
+    """The blobs of every version that is being fetched (asked first: it may get its folder now), or has its folder."""
+    digests = {path.stem for path, _ in _files(cache, "manifests/*.json") if cache.is_locked(path.stem)}
+    digests.update(snapshot.digest for snapshot in cache.snapshots())
+    return {sha256 for digest in digests for sha256 in _blobs_of(cache, digest)}
 
 
-def _loose_files(cache: Cache) -> Iterator[Path]:
+def _blobs_of(cache: Cache, digest: str) -> set[str]:
+    manifest = cache.load_manifest(digest)
+    return {entry.sha256 for entry in manifest.files} if manifest else set()
+
+
+def _loose_files(cache: Cache) -> Iterator[tuple[Path, os.stat_result]]:
     for pattern in ("blobs/sha256/*/*", "partial/*"):
-        yield from (path for path in cache.root.glob(pattern) if path.is_file())
+        yield from _files(cache, pattern)
+
+
+def _files(cache: Cache, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what is there, and its status, while other processes come and go."""
+    for path in cache.root.glob(pattern):
+        with suppress(FileNotFoundError):
+            yield path, path.stat()

@@ -76,7 +76,8 @@ class KnownVersions:
 
     def aliases(self, name: AdapterName) -> dict[str, str]:
         folder = self._folder(name) / "aliases"
-        return {unquote(path.name): path.read_text().strip() for path in sorted(folder.glob("*"))}
+        # Names that begin with a dot are being written.
+        return {unquote(path.name): path.read_text().strip() for path in sorted(folder.glob("[!.]*"))}
 
     def _folder(self, name: AdapterName) -> Path:
         return self._root / name.namespace / name.name

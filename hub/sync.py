@@ -13,14 +13,14 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hub.adapter_files import FolderScan, build_manifest, scan_folder
 from hub.cache import Cache
 from hub.client import Client
-from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline
+from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline, Unavailable
 from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.offline import KnownVersions
 from hub.parallel import Job, run_all
@@ -29,6 +29,9 @@ from hub.records import UploadPlan, VersionInfo
 from hub.refs import AdapterName, AdapterRef, parse_alias
 from hub.settings import ClientSettings
 from hub.transfer import download_blob, upload_blob
+
+_ATTEMPTS = 5
+"""At finding the blobs still there that were fetched: whoever began to empty the cache before us may take some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +168,18 @@ def fetch(
     found = cache.find_snapshot(info.adapter, manifest)
     if found is not None:
         return found
-    with _opened(client, settings) as asked:
-        _fetch_blobs(info, manifest, cache, asked, observer or Observer())
-    with cache.explained(), cache.lock(manifest.digest):
-        return cache.find_snapshot(info.adapter, manifest) or cache.build_snapshot(info.adapter, manifest)
+    observer = observer or Observer()
+
+    def say_that_we_wait() -> None:
+        observer.note(f"Another process is fetching {info.ref}: waiting for it.")
+
+    # Whoever empties the cache sees by this lock whose blobs to leave alone.
+    with _opened(client, settings) as asked, cache.lock(manifest.digest, say_that_we_wait):
+        for _ in range(_ATTEMPTS):
+            _fetch_blobs(info, manifest, cache, asked, observer)
+            with suppress(FileNotFoundError), cache.explained():
+                return cache.find_snapshot(info.adapter, manifest) or cache.build_snapshot(info.adapter, manifest)
+    raise Unavailable(f"Another process empties {cache.root} while {info.ref} is fetched. Pull again when it is done.")
 
 
 def pull(ref: AdapterRef, settings: ClientSettings, observer: Observer | None = None) -> Path:

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,7 +85,11 @@ class UpstreamCache:
 
     def _make_room(self) -> None:
         """Remove the files that were not asked for the longest, until the rest fits."""
-        entries = [(entry.stat(), entry.path) for entry in os.scandir(self.root / "files") if _ETAG.match(entry.name)]
+        entries = []
+        for entry in os.scandir(self.root / "files"):
+            with suppress(FileNotFoundError):  # another worker makes room, too
+                if _ETAG.match(entry.name):
+                    entries.append((entry.stat(), entry.path))
         total = sum(stat.st_size for stat, _ in entries)
         for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
             if total <= self.max_bytes:

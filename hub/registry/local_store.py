@@ -181,9 +181,13 @@ class LocalStore:
     def blobs(self) -> Iterator[StoredBlob]:
         for folder in sorted(self._blobs.iterdir()):
             for path in sorted(folder.iterdir()):
-                if _SHA256.match(path.name):
+                if not _SHA256.match(path.name):
+                    continue
+                try:
                     found = path.stat()
-                    yield StoredBlob(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+                except FileNotFoundError:  # it was collected in this moment
+                    continue
+                yield StoredBlob(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def stale_uploads(self, older_than: datetime) -> Iterator[str]:
         for path in self._uploads.iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -60,8 +61,13 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) ->
 
 
 def partial_size(machine: Machine) -> int:
-    sizes = [path.stat().st_size for path in (machine.cache / "partial").glob("*") if path.suffix != ".etag"]
-    return max(sizes, default=0)
+    """Return how much of the download is there, while another process goes on with it."""
+    sizes = [0]
+    for path in (machine.cache / "partial").glob("*"):
+        if path.suffix != ".etag" and not path.name.startswith(".new-"):
+            with contextlib.suppress(FileNotFoundError):  # it has just become whole
+                sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def test_ctrl_c_while_pulling_is_exit_130_and_the_next_pull_goes_on(machine, proxy, pushed, large):

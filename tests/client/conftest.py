@@ -53,7 +53,7 @@ def fill(cache: Cache, folder: Path, manifest: Manifest, name: AdapterName = NAM
     return cache.build_snapshot(name, manifest)
 
 
-def write_large_adapter(folder: Path, megabytes: float, seed: int = 0) -> Path:
+def write_large_adapter(folder: Path, megabytes: float, seed: int = 0, base: str = "tests/llama-4096") -> Path:
     """Write a LoRA adapter of about that size: rank 64 on q_proj of a llama of hidden size 4,096."""
     numbers = numpy.random.default_rng(seed)
     tensors = {}
@@ -63,7 +63,7 @@ def write_large_adapter(folder: Path, megabytes: float, seed: int = 0) -> Path:
         tensors[f"{prefix}.lora_B.weight"] = numbers.standard_normal((4096, 64), dtype=numpy.float32)
     folder.mkdir(parents=True)
     save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt"})
-    (folder / "adapter_config.json").write_text(json.dumps(lora_config(64, 64, ["q_proj"], "tests/llama-4096")))
+    (folder / "adapter_config.json").write_text(json.dumps(lora_config(64, 64, ["q_proj"], base)))
     return folder
 
 
