@@ -47,11 +47,10 @@ def missing_blobs(
     def work(session: Session) -> tuple[tuple[str, int], ...]:
         find_namespace_to_publish(context, session, actor, name)
         sizes = present_sizes(session, actor, name, [sha256 for sha256, _ in blobs])
-        present = [sha256 for sha256, size in blobs if sizes.get(sha256) == size]
-        # A publish will name them soon: garbage collection must wait for it.
-        for sha256 in sorted(set(present)):
-            _grant(context, session, name, sha256)
-        return tuple(dict.fromkeys(blob for blob in blobs if blob[0] not in set(present)))
+        seen = {sha256 for sha256, size in blobs if sizes.get(sha256) == size}
+        # A publish will name them soon: garbage collection must wait for it, unless it has just taken them.
+        present = {sha256 for sha256 in sorted(seen) if _grant(context, session, name, sha256)}
+        return tuple(dict.fromkeys(blob for blob in blobs if blob[0] not in present))
 
     return context.database.transact(work)
 
@@ -154,15 +153,19 @@ def _touch(context: Context, session: Session, staged: Staged) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["sha256"], set_={"touched_at": context.now()}))
 
 
-def _grant(context: Context, session: Session, name: AdapterName, sha256: str) -> None:
-    """Note that publishes to `name` may use this blob, and keep garbage collection off it for its grace."""
+def _grant(context: Context, session: Session, name: AdapterName, sha256: str) -> bool:
+    """Note that publishes to `name` may use this blob, and keep garbage collection off it for its grace.
+
+    Returns False where collection came first: it is waited for, and the blob is gone.
+    """
     row = session.get(BlobRow, sha256, with_for_update=True, populate_existing=True)
     if row is None:
-        return
+        return False
     row.touched_at = context.now()
     insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
     session.flush()
     session.execute(insert(BlobGrantRow).values(adapter=str(name), sha256=sha256).on_conflict_do_nothing())
+    return True
 
 
 def check_announced(sha256: str, size: int) -> None:

@@ -8,10 +8,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from hub.errors import AdapterNotFound, Conflict, DigestMismatch, IntegrityError, InvalidRequest
 from hub.registry import backup
@@ -123,17 +125,18 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
         while not stop.is_set():
             world.registry.collect_garbage(grace=timedelta(seconds=-3600))
 
+    def is_half_there(session: Session, sha256: str) -> bool:
+        """Whether there is a row without its bytes.  Under the row's lock, gc is not between the two."""
+        row = session.get(BlobRow, sha256, with_for_update=True)
+        return row is not None and world.context.store.size(sha256) is None
+
     def send(body: bytes) -> None:
         for _ in range(12):
             sha256 = world.put("task/qa", body)
             sent.append(sha256)
-            with world.context.database.read() as session:
-                row = session.get(BlobRow, sha256)
-            # A row that is there means that the bytes are; gc may have taken both since.
-            if row is not None and world.context.store.size(sha256) is None:
-                with world.context.database.read() as session:
-                    if session.get(BlobRow, sha256) is not None:
-                        failures.append(sha256)
+            # gc may have taken both since.
+            if world.context.database.transact(partial(is_half_there, sha256=sha256)):
+                failures.append(sha256)
 
     with ThreadPoolExecutor(1 + len(bodies)) as pool:
         collector = pool.submit(collect)
@@ -146,6 +149,32 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
     assert failures == []
     assert len(sent) == 12 * len(bodies), "no upload fails because of gc"
     assert world.registry.check_storage().ok
+
+
+def test_a_blob_that_gc_is_taking_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks what is missing while gc deletes waits for it to end, and is not told that the blob is there."""
+    sha256 = world.put("task/qa", b"unnamed")
+    world.clock.forward(days=2)
+    deleting, go_on, delete = threading.Event(), threading.Event(), LocalStore.delete
+
+    def delete_slowly(store: LocalStore, sha256: str) -> None:
+        delete(store, sha256)
+        deleting.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(LocalStore, "delete", delete_slowly)
+    wanted = [(sha256, 7)]
+    with ThreadPoolExecutor(2) as pool:
+        collector = pool.submit(world.registry.collect_garbage)
+        try:
+            assert deleting.wait(60)
+            asked = pool.submit(world.registry.missing_blobs, world.admin, named("task/qa"), wanted)
+            with pytest.raises(TimeoutError):
+                asked.result(timeout=0.5)
+        finally:
+            go_on.set()
+        assert collector.result().blobs == 1
+        assert list(asked.result()) == wanted
 
 
 # fsck --------------------------------------------------------------------------------------------------------------
