@@ -20,7 +20,7 @@ from torch import nn
 
 from hub.errors import Incompatible, Unsupported
 from hub.runtime import dense
-from hub.runtime.selection import Choice
+from hub.runtime.selection import BARE, Choice
 from hub.runtime.slots import Loaded
 from hub.runtime.updates import LowRank
 
@@ -60,10 +60,21 @@ class ModuleSlots:
 
 
 class SlotBank:
-    """The fixed slots of all compiled modules.  Calls take turns: the rows are one tensor for all of them."""
+    """The fixed slots of all compiled modules.  Calls take turns: the rows are one tensor for all of them.
+
+    lock: whose turn it is, held for as long as a call runs.
+    slots_lock: that of `Slots`, under which slots and rows change, so that no adapter leaves its slot before the rows
+        name it.  It is taken by who holds `lock`, never the other way round.
+    """
 
     def __init__(
-        self, modules: Mapping[int, nn.Module], names: Mapping[int, str], count: int, rank: int, dtype: torch.dtype
+        self,
+        modules: Mapping[int, nn.Module],
+        names: Mapping[int, str],
+        count: int,
+        rank: int,
+        dtype: torch.dtype,
+        slots_lock: RLock,
     ) -> None:
         weight: Any = next(iter(modules.values())).weight
         device: torch.device = weight.device
@@ -77,8 +88,9 @@ class SlotBank:
         self._free = list(range(count, 0, -1))
         self._numbers: dict[str | None, int] = {None: 0}
         self._selected: Choice | None = None
+        self._offered = BARE
         self._running = 0
-        self.lock = RLock()
+        self.lock, self._slots_lock = RLock(), slots_lock
 
     def check(self, adapter: Loaded) -> None:
         """Raise Unsupported or Incompatible unless the adapter fits the fixed slots; nothing has changed then."""
@@ -108,7 +120,7 @@ class SlotBank:
         """Let every row of the next batch use `choice`.  Raises Unsupported for a weighted sum."""
         if self._selected is choice:
             return
-        numbers = [self._number(label) for label in (choice.rows or (choice.label,))]
+        numbers = self._numbers_of(choice)
         if len(numbers) == 1:
             self._rows.fill_(numbers[0])
         else:
@@ -116,27 +128,44 @@ class SlotBank:
         self._selected = choice
 
     def offer(self, choice: Choice) -> None:
-        """Let calls that choose nothing themselves use `choice`; one that is running goes on with its own."""
-        if self.lock.acquire(blocking=False):
-            try:
-                if not self._running:
-                    self.select(choice)
-            finally:
-                self.lock.release()
+        """Let calls that choose nothing themselves use `choice`; one that is running goes on with its own.
+
+        Raises Unsupported for a weighted sum; nothing has changed then.
+        """
+        with self._slots_lock:
+            self._numbers_of(choice)
+            self._offered = choice
+            if not self._running:
+                self.select(choice)
 
     @contextmanager
     def selected(self, choice: Choice) -> Iterator[None]:
-        """Let compiled code use `choice` while the block runs, and other threads wait."""
+        """Let compiled code use `choice` while the block runs, and other threads wait.
+
+        After the outermost block it uses what was offered last: a `use` while it ran is for the calls that follow.
+        """
         with self.lock:
-            before = self._selected
-            self.select(choice)
-            self._running += 1
+            around = self._begin(choice)
             try:
                 yield
             finally:
-                self._running -= 1
-                if before is not None and all(ref in self._numbers for ref in before.refs):
-                    self.select(before)
+                self._end(around)
+
+    def _begin(self, choice: Choice) -> Choice | None:
+        """Select, and return the choice of the block around this one, if there is one."""
+        with self._slots_lock:
+            around = self._selected if self._running else None
+            self.select(choice)
+            self._running += 1
+            return around
+
+    def _end(self, around: Choice | None) -> None:
+        with self._slots_lock:
+            self._running -= 1
+            self.select(self._offered if around is None else around)
+
+    def _numbers_of(self, choice: Choice) -> list[int]:
+        return [self._number(label) for label in (choice.rows or (choice.label,))]
 
     def _number(self, label: object) -> int:
         if isinstance(label, Mapping):

@@ -84,13 +84,19 @@ class Library:
         loaded = self.slots.get(name)
         if loaded is not None:
             return loaded
-        known = self._known.get(name) or self._known.get(_folder_name(ref))
-        if known is not None:
-            return self.slots.get(known.ref) or self._reload(known)
+        with self.slots.lock:
+            known = self._find(ref)
+            if known is not None:
+                return self.slots.get(known.ref) or self._reload(known)
         if add:
             return self.add(ref)
         loaded_now = ", ".join(adapter.ref for adapter in self.slots) or "none"
         raise AdapterNotFound(f"{ref} isn't loaded: model.add({str(ref)!r}) first. Loaded: {loaded_now}.")
+
+    def name_of(self, ref: RefLike) -> str | None:
+        """Return the ref that an adapter which was added goes by, in memory or not; None if it never was."""
+        known = self._find(ref)
+        return None if known is None else known.ref
 
     @contextmanager
     def held(self, refs: Iterable[RefLike], *, add: bool) -> Iterator[list[Loaded]]:
@@ -114,8 +120,7 @@ class Library:
     def remove(self, ref: RefLike) -> None:
         """Forget an adapter and free its memory.  Raises Conflict while it is in use, AdapterNotFound."""
         with self.slots.lock:
-            name = self._names.get(str(ref), str(ref))
-            known = self._known.get(name) or self._known.get(_folder_name(ref))
+            known = self._find(ref)
             if known is None:
                 raise AdapterNotFound(f"{ref} isn't loaded, so it can't be removed.")
             if self.slots.is_pinned(known.ref):
@@ -125,15 +130,20 @@ class Library:
             del self._known[known.ref]
             self._names = {asked: meant for asked, meant in self._names.items() if meant != known.ref}
 
+    def _find(self, ref: RefLike) -> Known | None:
+        name = self._names.get(str(ref), str(ref))
+        return self._known.get(name) or self._known.get(_folder_name(ref))
+
     def _add_folder(self, asked: RefLike, folder: Path) -> Loaded:
         name = _folder_name(folder)
-        known = self._known.get(name)
-        if known is not None and known.stamp != _stamp(Path(name)):
-            raise Conflict(
-                f"{name} is loaded, and its files have changed since. To take the new ones: "
-                f"model.remove({name!r}), then add it again."
-            )
-        return (known and self.slots.get(name)) or self._load(asked, name, Path(name), None)
+        with self.slots.lock:
+            known = self._known.get(name)
+            if known is not None and known.stamp != _stamp(Path(name)):
+                raise Conflict(
+                    f"{name} is loaded, and its files have changed since. To take the new ones: "
+                    f"model.remove({name!r}), then add it again."
+                )
+            return self._load(asked, name, Path(name), None)
 
     def _add_version(self, asked: RefLike, source: AdapterRef) -> Loaded:
         from hub import sync
@@ -143,16 +153,26 @@ class Library:
         asked_before = self._resolved.pop(str(source), None)
         info = asked_before or sync.resolve(source, self._settings)
         name = str(info.ref)
-        loaded = self.slots.get(name)
+        loaded = self._loaded_as(asked, name)
         if loaded is not None:
-            self._names[str(asked)] = name
             return loaded
         if info.manifest is not None and asked_before is None:
             self._check.manifest(name, info.manifest)
         return self._load(asked, name, sync.fetch(info, self._settings), info.manifest)
 
+    def _loaded_as(self, asked: RefLike, name: str) -> Loaded | None:
+        """Return the adapter if it is in memory, and remember what it was asked for by."""
+        with self.slots.lock:
+            loaded = self.slots.get(name)
+            if loaded is not None:
+                self._names[str(asked)] = name
+            return loaded
+
     def _load(self, asked: RefLike, name: str, folder: Path, manifest: Manifest | None) -> Loaded:
         with self.slots.lock:
+            there = self._loaded_as(asked, name)  # another thread may have loaded it while this one fetched or waited
+            if there is not None:
+                return there
             self.slots.check_room()
             known = Known(name, folder, _stamp(folder), manifest is not None)
             loaded = self._take(known)
@@ -161,14 +181,14 @@ class Library:
             return loaded
 
     def _reload(self, known: Known) -> Loaded:
-        with self.slots.lock:
-            self.slots.check_room()
-            if _stamp(known.folder) != known.stamp:
-                raise Conflict(
-                    f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
-                    f"was. model.remove({known.ref!r}), then add it again."
-                )
-            return self._take(known)
+        """Bring an adapter back.  The caller holds the lock, and has looked for it."""
+        self.slots.check_room()
+        if _stamp(known.folder) != known.stamp:
+            raise Conflict(
+                f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
+                f"was. model.remove({known.ref!r}), then add it again."
+            )
+        return self._take(known)
 
     def _take(self, known: Known) -> Loaded:
         """Read an adapter and give it a slot: both or neither."""

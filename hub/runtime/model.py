@@ -44,7 +44,8 @@ class Model:
     ) -> None:
         self.base = base
         self._library, self._attachment, self._selection, self._origin = library, attachment, selection, origin
-        self._before_merge: Choice | None = None
+        self._before_merge: Choice | None = None  # what `unmerge` goes back to
+        self._being_merged: Choice | None = None  # what a merge that runs now began with
 
     # --- what is loaded and what is active
 
@@ -65,23 +66,30 @@ class Model:
         least recently used adapter that isn't in use leaves; `use` brings it back.
         A failure leaves the model exactly as it was.
         Raises Incompatible, Unsupported, InvalidAdapter, Unavailable (every slot is in use), AdapterNotFound, Conflict
-        (merged).
+        (merged, or being merged).
         """
-        self._refuse_while_merged("add an adapter")
+        self._refuse_change("add an adapter")
         return self._library.add(ref).ref
 
     def remove(self, ref: Ref) -> None:
-        """Free an adapter's slot and memory.  Raises Conflict if it is active or generating, AdapterNotFound."""
-        self._library.remove(ref)
+        """Free an adapter's slot and memory.
+
+        Raises Conflict if it is active, generating, merged or being merged, AdapterNotFound.
+        """
+        with self._library.slots.lock:
+            merged = self._before_merge or self._being_merged
+            if merged is not None and self._library.name_of(ref) in merged.refs:
+                self._refuse_change(f"remove {ref}")
+            self._library.remove(ref)
 
     def use(self, adapter: Use, *, rank: int | None = None) -> None:
         """Choose what all threads compute from now on.  Takes microseconds, whatever is loaded and however large.
 
         adapter: a ref that was added, None for the bare base, or {ref: weight} for a weighted sum.
         rank: of a weighted sum: approximate it by this rank; None is exact.
-        Raises AdapterNotFound for an adapter that was never added, Conflict while merged.
+        Raises AdapterNotFound for an adapter that was never added, Conflict while merged or being merged.
         """
-        self._refuse_while_merged("switch")
+        self._refuse_change("switch")
         slots = self._library.slots
         with slots.lock:  # the way that is walked most
             loaded = slots.get(adapter) if isinstance(adapter, str) else None
@@ -107,9 +115,15 @@ class Model:
         Switching, adding, removing and mixing then recompile nothing: every adapted layer gets `slots` buffers of
         `max_rank` (by default the highest rank that is loaded).  `options` go to `torch.compile`.
         Compiled calls take turns; weighted sums, DoRA and replaced modules aren't compiled.
-        Raises Conflict if that was done before or something is merged, Unsupported for an adapter of another kind.
+        Raises Conflict if that was done before or something is merged or being merged, Unsupported for an adapter of
+        another kind.
         """
-        self._refuse_while_merged("be compiled")
+        with self._library.slots.lock:  # every adapter is in the bank, also one that another thread is adding
+            self._refuse_change("be compiled")
+            self._library.slots.bank = self._make_bank(max_rank)
+            self.base.forward = torch.compile(self.base.forward, **options)
+
+    def _make_bank(self, max_rank: int | None) -> SlotBank:
         slots = self._library.slots
         if slots.bank is not None:
             raise Conflict("This model is compiled already.")
@@ -121,12 +135,11 @@ class Model:
         names = self._attachment.names
         modules = {index: self._attachment.modules[names[index]] for index in sorted(indices)}
         check_compilable(loaded, names, rank)
-        bank = SlotBank(modules, names, slots.count, rank, self._library.placement.dtype)
+        bank = SlotBank(modules, names, slots.count, rank, self._library.placement.dtype, slots.lock)
         for adapter in loaded:
             bank.put(adapter)
-        bank.select(self._selection.shared)
-        slots.bank = bank
-        self.base.forward = torch.compile(self.base.forward, **options)
+        bank.offer(self._selection.shared)
+        return bank
 
     # --- describing
 
@@ -155,41 +168,66 @@ class Model:
 
         mode: "dequant" (dense bfloat16: the same function), "from-base" (4-bit again, from the original weights, which
             are read layer by layer), or "requant" (4-bit again, from the 4-bit weights: loses small updates).
-        The base's weights are kept: `unmerge` is exact.
-        Raises Conflict if something is merged already or nothing is active, Incompatible if `requant` would keep less
-        than 0.9 of the adapter, InvalidRequest for a mode that this base doesn't have.
+        The base's weights are kept: `unmerge` is exact.  While it runs, other threads generate as before, with their
+        own adapters too; a failure leaves the model exactly as it was.
+        Raises Conflict if something is merged or being merged already or nothing is active, Incompatible if `requant`
+        would keep less than 0.9 of the adapter, InvalidRequest for a mode that this base doesn't have.
         """
+        modules, names, lock = self._attachment.modules, self._attachment.names, self._library.slots.lock
+        with self._claim_for_merge() as before:
+            merging.check_mode(mode, modules)
+            read = OriginalWeights(self._origin.folder, dict(modules)) if mode == "from-base" else None
+            with torch.no_grad():
+                merged, agreement = merging.merge(before, mode, modules, names, read)
+                with lock:  # an adapter that fails to load gives modules their own class back
+                    self._attachment.adapt(names[index] for index in merged.updates)
+                report = self._report(mode, before, merged, agreement)
+            with lock:
+                self._before_merge, self._selection.shared = before, merged
+        return report
+
+    @contextmanager
+    def _claim_for_merge(self) -> Iterator[Choice]:
+        """Let what is active stay so while the block runs: whoever would change that is refused, and nobody waits."""
+        slots = self._library.slots
+        with slots.lock:
+            self._refuse_merge()
+            self._being_merged = self._selection.shared
+        try:
+            yield self._being_merged
+        finally:
+            with slots.lock:
+                self._being_merged = None
+
+    def _refuse_merge(self) -> None:
         if self._before_merge is not None:
-            raise Conflict(f"{label_of(self.active)} is merged already. model.unmerge() first.")
+            raise Conflict(f"{label_of(self._before_merge.label)} is merged already. model.unmerge() first.")
+        if self._being_merged is not None:
+            raise Conflict(
+                f"{label_of(self._being_merged.label)} is being merged already. When that model.merge() has returned, "
+                "model.unmerge() first."
+            )
         if self._library.slots.bank is not None:
             raise Conflict("This model is compiled for adapters in slots. Load it again to merge one.")
-        before = self._selection.shared
-        if not before.updates:
+        if not self._selection.shared.updates:
             raise Conflict("No adapter is active, so there is nothing to merge. model.use(ref) first.")
-        modules, names = self._attachment.modules, self._attachment.names
-        merging.check_mode(mode, modules)
-        read = OriginalWeights(self._origin.folder, dict(modules)) if mode == "from-base" else None
-        with torch.no_grad():
-            merged, agreement = merging.merge(before, mode, modules, names, read)
-            self._attachment.adapt(names[index] for index in merged.updates)
-            report = self._report(mode, before, merged, agreement)
-        self._before_merge, self._selection.shared = before, merged
-        return report
 
     def unmerge(self) -> None:
         """Go back to base and adapter, exactly as they were.  Raises Conflict if nothing is merged."""
-        if self._before_merge is None:
-            raise Conflict("Nothing is merged.")
-        self._selection.shared, self._before_merge = self._before_merge, None
+        with self._library.slots.lock:
+            if self._before_merge is None:
+                raise Conflict("Nothing is merged.")
+            self._selection.shared, self._before_merge = self._before_merge, None
 
     def save_merged(self, path: str | os.PathLike[str]) -> Path:
         """Write the merged model to a new folder, which `AutoModelForCausalLM.from_pretrained` opens.
 
         Dense after "dequant", 4-bit after the other modes.  Raises Conflict if nothing is merged.
         """
-        if self._before_merge is None:
-            raise Conflict('Nothing is merged. model.merge("dequant") first.')
-        choice = self._selection.shared
+        with self._library.slots.lock:
+            if self._before_merge is None:
+                raise Conflict('Nothing is merged. model.merge("dequant") first.')
+            choice = self._selection.shared
         modules, names = self._attachment.modules, self._attachment.names
         folder = Path(path).expanduser().absolute()
         with torch.no_grad():
@@ -293,11 +331,12 @@ class Model:
         """Make `choice` the one for all threads."""
         slots = self._library.slots
         with slots.lock:
+            self._refuse_change("switch")  # a merge may have begun while the adapter was read
+            if slots.bank is not None:
+                slots.bank.offer(choice)  # first: it refuses what has no slot
             slots.pin(choice.refs)
             before, self._selection.shared = self._selection.shared, choice
             slots.unpin(before.refs)
-            if slots.bank is not None:
-                slots.bank.offer(choice)
 
     def _choose(self, adapter: Use, rank: int | None = None) -> Choice:
         """Return the choice of adapters that are in memory."""
@@ -311,5 +350,16 @@ class Model:
         return self._library.require(adapter).choice
 
     def _refuse_while_merged(self, what: str) -> None:
-        if self._before_merge is not None:
-            raise Conflict(f"{label_of(self.active)} is merged, so this model can't {what}. model.unmerge() first.")
+        merged = self._before_merge
+        if merged is not None:
+            raise Conflict(f"{label_of(merged.label)} is merged, so this model can't {what}. model.unmerge() first.")
+
+    def _refuse_change(self, what: str) -> None:
+        """Raise Conflict, also while a merge runs: for what all threads would see."""
+        merging_now = self._being_merged  # looked at first: a merge that ends in between is seen as merged
+        self._refuse_while_merged(what)
+        if merging_now is not None:
+            raise Conflict(
+                f"{label_of(merging_now.label)} is being merged, so this model can't {what}. When model.merge() has "
+                "returned, model.unmerge() first."
+            )

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from hub.runtime.saving import bare_state, narrow, write_model
 
@@ -31,6 +33,8 @@ log = logging.getLogger("hub.runtime")
 
 FORMAT = 1
 ENTRY = "entry.json"
+LEFTOVER_SECONDS = 86_400.0
+"""What is still being written after a day is written by nobody any more."""
 _MAKERS = ("bitsandbytes", "transformers", "torch")
 
 
@@ -61,22 +65,15 @@ class QuantizedBases:
 
     def load(self, entry: CacheEntry, open_model: Callable[[Path], Any]) -> Any | None:
         """Return the model of a copy, or None if there is none or its bytes are not those that were written."""
+        self._remove_leftovers(entry)
         recorded = _recorded(entry.folder)
         if recorded is None:
             return None
-        with ThreadPoolExecutor(max_workers=1) as pool:  # hashing and opening share the time; hashing leaves the GIL
-            check = pool.submit(_is_intact, entry.folder, recorded)
-            try:
-                model = open_model(entry.folder)
-            except Exception:
-                if check.result():
-                    raise  # what was written can't be opened: no damage, so no second attempt would help
-                model = None
-            if check.result():
-                return model
-        log.warning("The 4-bit copy %s is damaged and is made again.", entry.folder)
-        shutil.rmtree(entry.folder, ignore_errors=True)
-        return None
+        model = _open_intact(entry.folder, recorded, open_model)
+        if model is not None:
+            return model
+        recorded = _remove_damaged(entry)
+        return None if recorded is None else _open_intact(entry.folder, recorded, open_model)
 
     def store(self, entry: CacheEntry, model: Any) -> None:
         """Leave a copy of a model that was just quantized, and has not been run yet."""
@@ -86,8 +83,17 @@ class QuantizedBases:
                 if _recorded(entry.folder) is None:
                     shutil.rmtree(entry.folder, ignore_errors=True)
                     self._write(entry, model)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors says a full disk in its own words
             log.warning("The 4-bit copy of the base could not be kept: %s. The next load quantizes again.", error)
+
+    def _remove_leftovers(self, entry: CacheEntry) -> None:
+        """Remove what processes that were killed while they wrote have left; it may be gigabytes."""
+        with suppress(OSError):  # this copy is being written just now, or nothing may be removed: that costs nothing
+            old = [path for path in self.root.glob(".new-*") if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS]
+            if old:
+                with FileLock(entry.lock, timeout=0):
+                    for path in old:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _write(self, entry: CacheEntry, model: Any) -> None:
         temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=".new-"))
@@ -139,9 +145,40 @@ def _recorded(folder: Path) -> dict[str, str] | None:
     return files if isinstance(files, dict) else None
 
 
+def _open_intact(folder: Path, recorded: Mapping[str, str], open_model: Callable[[Path], Any]) -> Any | None:
+    """Return the model in `folder`, or None if its files are not those that were recorded."""
+    with ThreadPoolExecutor(max_workers=1) as pool:  # hashing and opening share the time; hashing leaves the GIL
+        check = pool.submit(_is_intact, folder, recorded)
+        try:
+            model = open_model(folder)
+        except Exception:
+            if check.result():
+                raise  # what was written can't be opened: no damage, so no second attempt would help
+            return None
+        return model if check.result() else None
+
+
+def _remove_damaged(entry: CacheEntry) -> dict[str, str] | None:
+    """Remove a copy that was found damaged, unless another process has made it again; return what that recorded."""
+    try:
+        with FileLock(entry.lock):
+            recorded = _recorded(entry.folder)
+            if recorded is not None and _is_intact(entry.folder, recorded):
+                return recorded
+            log.warning("The 4-bit copy %s is damaged and is made again.", entry.folder)
+            shutil.rmtree(entry.folder, ignore_errors=True)
+    except OSError:  # nobody may write here, so it stays
+        log.warning("The 4-bit copy %s is damaged and can't be removed. Every load quantizes again.", entry.folder)
+    return None
+
+
 def _is_intact(folder: Path, recorded: Mapping[str, str]) -> bool:
-    here = {path.name for path in folder.iterdir()} - {ENTRY}
-    return here == set(recorded) and all(_sha256(folder / name) == digest for name, digest in recorded.items())
+    """Whether the files are those that were recorded; not if one vanishes meanwhile, or can't be read."""
+    try:
+        here = {path.name for path in folder.iterdir()} - {ENTRY}
+        return here == set(recorded) and all(_sha256(folder / name) == digest for name, digest in recorded.items())
+    except OSError:
+        return False
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from hub.errors import Conflict, Incompatible, Unsupported
 from tests.runtime import support
-from tests.runtime.support import load_model, logits, relative_error, write_adapter
+from tests.runtime.support import in_thread, load_model, logits, relative_error, write_adapter
 
 TARGETS = support.targets_of("llama")
 ROWS = torch.tensor([[5, 17, 3, 88], [9, 1, 30, 12], [44, 2, 8, 61]])
@@ -76,6 +76,83 @@ def test_what_use_chose_is_what_compiled_code_computes(bases, folders):
         model.use(folder)
         eager.use(folder)
         assert relative_error(logits(model, ROWS), logits(eager, ROWS)) <= 1e-5
+
+
+@pytest.fixture
+def compiled(bases, folders):
+    """A compiled model whose first adapter is active, and what the base's own forward pass should say with any."""
+    eager = load_model(bases("llama"), *folders)
+    expected = {folder: logits(eager, ROWS, adapters=folder) for folder in folders}
+    model = load_model(bases("llama"), *folders)
+    model.compile(backend="eager")
+
+    def says(folder):
+        return relative_error(logits(model.base, ROWS), expected[folder]) <= 1e-5
+
+    return model, says
+
+
+def test_a_use_while_a_call_runs_is_for_what_follows_it(compiled, folders):
+    model, says = compiled
+    with model.using(folders[1]):
+        assert in_thread(lambda: model.use(folders[2])) is None
+        model.generate(input_ids=ROWS[:1], adapters=folders[0], max_new_tokens=1, pad_token_id=0)
+        assert says(folders[1])
+    assert says(folders[2])
+
+
+def test_a_use_just_when_a_call_has_ended_is_for_what_follows_it(compiled, folders):
+    """The call has chosen what is active for those after it, and hasn't let the next one have its turn."""
+    model, says = compiled
+    bank = model._library.slots.bank
+
+    class Turn:
+        acquire, release = bank.lock.acquire, bank.lock.release
+
+        def __enter__(self):
+            self.acquire()
+
+        def __exit__(self, *error):
+            assert in_thread(lambda: model.use(folders[2])) is None
+            self.release()
+
+    bank.lock = Turn()
+    logits(model, ROWS)
+    assert says(folders[2])
+
+
+def test_an_adapter_can_t_leave_while_a_call_that_ends_goes_back_to_it(compiled, folders, monkeypatch):
+    model, says = compiled
+    slots = model._library.slots
+    select = slots.bank.select
+
+    def switch_and_remove():
+        if slots.lock.acquire(blocking=False):  # else it would have to wait, which is what is wanted
+            slots.lock.release()
+            model.use(folders[2])
+            model.remove(folders[0])
+
+    def overtaken(choice):
+        if choice.label == str(folders[0]) and choice is not slots.bank._selected:
+            in_thread(switch_and_remove)
+        select(choice)
+
+    monkeypatch.setattr(slots.bank, "select", overtaken)
+    logits(model, ROWS, adapters=folders[1])
+    assert says(folders[0])
+    switch_and_remove()
+    assert says(folders[2])
+
+
+def test_a_weighted_sum_that_is_refused_changes_nothing(compiled, folders):
+    model, says = compiled
+    with pytest.raises(Unsupported, match="weighted sum has no slot"):
+        model.use({folders[1]: 0.5})
+    with model.using(folders[1]), pytest.raises(Unsupported, match="weighted sum has no slot"):
+        model.use({folders[1]: 0.5})
+    assert model.active == str(folders[0])
+    assert says(folders[0])
+    model.remove(folders[1])
 
 
 @pytest.mark.slow

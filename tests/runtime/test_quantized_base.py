@@ -6,10 +6,13 @@ import json
 import logging
 import os
 import shutil
+import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
 from hub.runtime import base as base_module
@@ -136,6 +139,106 @@ def test_an_interrupted_write_leaves_nothing_that_counts(mine, tmp_path, monkeyp
     assert not list((tmp_path / "cache" / "quantized").glob(".new-*"))
     open_nf4(mine)
     assert len(entries(tmp_path)) == 1
+
+
+def damage_copy(tmp_path: Path) -> Path:
+    """Damage the one copy; return its folder."""
+    (entry,) = entries(tmp_path)
+    with (entry / "model.safetensors").open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"damage")
+    return entry
+
+
+def test_a_copy_that_another_process_removes_while_it_is_read_is_made_again(mine, tmp_path, monkeypatch, quantized):
+    expected = logits(open_nf4(mine))
+    entry = damage_copy(tmp_path)
+    sha256 = quantized_base._sha256
+
+    def hash_what_vanishes(path):
+        if path.parent == entry:
+            shutil.rmtree(entry, ignore_errors=True)
+        return sha256(path)
+
+    monkeypatch.setattr(quantized_base, "_sha256", hash_what_vanishes)
+    assert torch.equal(logits(open_nf4(mine)), expected)
+    assert len(quantized) == 2
+
+
+def test_a_copy_that_another_process_has_made_again_is_used(mine, tmp_path, monkeypatch, quantized):
+    """Both found it damaged; the other one is quicker and stores a new copy before this one removes what it read."""
+    expected = logits(open_nf4(mine))
+    good = shutil.copytree(entries(tmp_path)[0], tmp_path / "good")
+    entry = damage_copy(tmp_path)
+    is_intact = quantized_base._is_intact
+    found = []
+
+    def be_late(folder, recorded):
+        found.append(is_intact(folder, recorded))
+        if good.exists():
+            with FileLock(entry.with_suffix(".lock"), timeout=60):
+                shutil.rmtree(entry)
+                good.rename(entry)
+        return found[-1]
+
+    monkeypatch.setattr(quantized_base, "_is_intact", be_late)
+    made_again = (good / "model.safetensors").stat().st_ino
+    assert torch.equal(logits(open_nf4(mine)), expected)
+    assert found[0] is False
+    assert quantized == [mine], "once, before the damage"
+    assert (entry / "model.safetensors").stat().st_ino == made_again
+
+
+def test_a_damaged_copy_is_not_removed_while_another_process_writes_it(mine, tmp_path, monkeypatch, quantized):
+    expected = logits(open_nf4(mine))
+    entry = damage_copy(tmp_path)
+    rmtree, could_be_writing = shutil.rmtree, []
+
+    def watched(path, *args, **options):
+        if path == entry:
+            with suppress(Timeout), FileLock(entry.with_suffix(".lock"), timeout=0):
+                could_be_writing.append(path)
+        rmtree(path, *args, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    assert torch.equal(logits(open_nf4(mine)), expected)
+    assert could_be_writing == []
+    assert len(quantized) == 2
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_what_a_killed_process_left_half_written_goes_after_a_day(is_busy, mine, tmp_path):
+    open_nf4(mine)
+    (entry,) = entries(tmp_path)
+    old, young = entry.parent / ".new-old", entry.parent / ".new-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    yesterday = time.time() - 86_460
+    os.utime(old, (yesterday, yesterday))
+    with FileLock(entry.with_suffix(".lock")) if is_busy else nullcontext():
+        open_nf4(mine)  # which waits for nobody who writes
+    assert old.exists() == is_busy
+    assert young.exists()
+
+
+def test_a_disk_that_fails_while_the_copy_is_written_costs_the_copy_not_the_load(mine, tmp_path, monkeypatch, caplog):
+    write = quantized_base.write_model
+
+    def write_nowhere(model, state, folder, **options):
+        def save(tensors, path, *args, **kwargs):
+            save_file(tensors, folder / "gone" / "model.safetensors")
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("huggingface_hub.save_torch_state_dict", save)
+            write(model, state, folder, **options)
+
+    monkeypatch.setattr(quantized_base, "write_model", write_nowhere)
+    with caplog.at_level(logging.WARNING, logger="hub.runtime"):
+        model = open_nf4(mine)
+    assert "could not be kept" in caplog.text
+    assert torch.equal(logits(model), logits(support.open_base(mine, "nf4")))
+    assert not list((tmp_path / "cache" / "quantized").glob(".new-*"))
 
 
 def test_a_base_whose_weights_are_pickles_is_not_read(mine):
