@@ -28,7 +28,7 @@ from hub.file_rules import Verdict, check_magic, rule_for
 from hub.manifest import check_path
 from hub.refs import AdapterName
 from hub.registry.access import Action, Actor
-from hub.registry.values import Commit, Tree, Upload
+from hub.registry.values import Commit, Tree
 
 from . import hf_signing
 from .gitignore import IgnoreRules
@@ -190,22 +190,14 @@ def _lfs_object(item: Any) -> tuple[str, int]:
 def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:
     """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
     if may_split and has_object_store():
-        upload = _start_in_parts(actor, repo, oid, size)
+        # One with all its parts: these clients can't go on with an upload that has some already.
+        upload = registry().start_upload(actor, repo, oid, size, may_resume=False)
         ticket = hf_signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}
         href = url_for("hf.lfs_complete", ticket=ticket, _external=True)
         return {"href": href, "header": {"chunk_size": str(upload.part_size), **parts}}, "multipart"
     ticket = hf_signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size)
     return {"href": url_for("hf.lfs_put", ticket=ticket, _external=True)}, "basic"
-
-
-def _start_in_parts(actor: Actor, repo: AdapterName, oid: str, size: int) -> Upload:
-    """Begin an upload with all its parts: clients can't go on with one that has some already."""
-    upload = registry().start_upload(actor, repo, oid, size)
-    if len(upload.parts) * upload.part_size < size:
-        registry().abort_upload(actor, upload.id)
-        upload = registry().start_upload(actor, repo, oid, size)
-    return upload
 
 
 def _lfs_grant() -> hf_signing.Grant:

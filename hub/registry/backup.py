@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Table, func, 
 from sqlalchemy.orm import Session
 
 from hub.errors import Conflict, DigestMismatch, HubError, IntegrityError, InvalidRequest
-from hub.registry import facets, schema
+from hub.registry import facets, gc, schema
 from hub.registry.context import Context
 from hub.registry.models import BlobRow, Model, Moment
 from hub.registry.streams import ByteStream
@@ -57,6 +58,8 @@ def write(context: Context, target: str, progress: Callable[[int], None] | None 
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty. Name a new folder.")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    # What could be collected while we copy gets its grace anew: every blob that the tables name must stay to the end.
+    context.database.transact(partial(gc.renew_grace, now=context.now()))
     tables, blobs = _write_tables(context, folder / "tables")
     size = _copy_blobs(context, folder / "blobs", blobs, progress)
     rows = sum(table["rows"] for table in tables.values())
@@ -79,9 +82,7 @@ def _tables() -> list[Table]:
 def _write_tables(context: Context, folder: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, int]]]:
     """Write all tables of one moment, and return what was written and the blobs that they name."""
     written: dict[str, dict[str, Any]] = {}
-    with context.database.read() as session:
-        if not context.database.is_sqlite:
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    with context.database.read_one_state() as session:
         for table in _tables():
             written[table.name] = _write_table(session, table, folder / f"{table.name}.jsonl")
         blobs = session.execute(select(BlobRow.sha256, BlobRow.size).order_by(BlobRow.sha256)).all()

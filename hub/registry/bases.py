@@ -289,10 +289,10 @@ def _rename(session: Session, row: BaseRow, new_id: str) -> None:
         session.delete(alias)
     bound = select(AdapterRow).where(AdapterRow.base_id == row.id, AdapterRow.recent_id > 0).order_by(AdapterRow.id)
     old = row.name
-    adapters_here = session.scalars(bound).all()
     row.name = new_id
+    # From here on the row is ours: whoever binds an adapter to it has done so, or will read the new name.
     session.flush()
-    for adapter in adapters_here:
+    for adapter in session.scalars(bound).all():
         facets.rename_term(session, adapter, ("base", old), ("base", new_id))
 
 

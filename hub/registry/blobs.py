@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hub.errors import InvalidRequest, TooLarge
+from hub.errors import HubError, InvalidRequest, TooLarge
 from hub.refs import AdapterName
 from hub.registry import permissions, quotas
 from hub.registry.access import Actor
@@ -121,7 +122,7 @@ def put_blob(
 
         keep_staged(context, name, staged, check)
     except BaseException:
-        context.store.drop(staged.key)
+        _drop(context, staged)
         raise
     return staged.sha256, staged.size
 
@@ -142,7 +143,13 @@ def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Calla
         _grant(context, session, name, staged.sha256)
 
     context.database.transact(work)
-    context.store.drop(staged.key)
+    _drop(context, staged)
+
+
+def _drop(context: Context, staged: Staged) -> None:
+    """Let go of what is not needed any more.  Where the store can't, garbage collection will."""
+    with suppress(HubError):
+        context.store.drop(staged.key)
 
 
 def _touch(context: Context, session: Session, staged: Staged) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
 
 from hub.errors import HubError, InvalidRequest, StorageFull, Unavailable
 
@@ -53,8 +54,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that sees one state of the database and changes nothing."""
+        """A transaction that changes nothing.  On PostgreSQL each of its statements sees the state of its own time."""
         with _translated_errors(), self._readers() as session:
+            yield session
+
+    @contextmanager
+    def read_one_state(self) -> Iterator[Session]:
+        """Like `read`, and all of its statements see one state."""
+        with self.read() as session:
+            if not self.is_sqlite:
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
 
     def fetch_one(self, statement: Executable, parameters: Mapping[str, Any]) -> Row[Any] | None:
@@ -82,13 +91,14 @@ class Database:
     def transact(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a write transaction, again when another writer got in its way.
 
-        A unique constraint that two writers race for is such a case: the loser reads what won and goes on.
+        A unique constraint that two writers race for is such a case: the loser reads what won and goes on.  So is a row
+        that was read, and is gone when it is written.
         """
         for attempt in range(_ATTEMPTS):
             try:
                 with self.write() as session:
                     return work(session)
-            except (ConstraintError, _Transient) as error:
+            except (ConstraintError, StaleDataError, _Transient) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise Unavailable("The registry is too busy to write this now. Try again in a moment.") from error
                 time.sleep(0.005 * (attempt + 1))

@@ -1,8 +1,7 @@
 """The catalog's index: for every value of every field, the set of adapters that have it.
 
 A mutation says `with facets.reindexed(…)` around what it changes; the difference of the adapter's terms before and
-after is written in the same transaction.  Terms are always locked in the order of (field, value), and after the
-adapter itself, so that two publishers can't lock each other out.  `lorahub fsck` compares the index with the rows.
+after is written in the same transaction.  `lorahub fsck` compares the index with the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from hub.registry import bitmaps, text_index
 from hub.registry.models import AdapterRow, BaseRow, NamespaceRow, TermChunkRow, TermRow
+from hub.registry.row_locks import hold_base, lock_namespace
 
 Term = tuple[str, str]
 SHOWN = ("task", "base", "method", "rank", "license", "dtype", "tag", "target")
@@ -29,10 +29,17 @@ _PAGE = 1_000
 
 @contextmanager
 def reindexed(session: Session, row: AdapterRow) -> Iterator[None]:
-    """Bring the catalog's index up to what the block makes of `row`."""
+    """Bring the catalog's index up to what the block makes of `row`, which is locked.
+
+    Its namespace and base stay as they are until the end: one that became private, or was renamed, while we looked
+    would leave the adapter found by what it was.
+    """
+    lock_namespace(session, row.namespace_id)
     before = terms_of(session, row)
     yield
     session.flush()
+    if row.base_id is not None:
+        hold_base(session, row.base_id)
     after = terms_of(session, row)
     _apply(session, row.id, removed=before - after, added=after - before)
     if after:
@@ -68,7 +75,7 @@ def text_of(session: Session, row: AdapterRow) -> str:
 
 
 def refresh_namespace(session: Session, namespace_id: int) -> None:
-    """Bring `visibility` up to date for all adapters of a namespace that became private or public."""
+    """Bring `visibility` up to date for all adapters of a namespace, which is locked, that became private or public."""
     shown = select(AdapterRow).where(
         AdapterRow.namespace_id == namespace_id, AdapterRow.recent_id > 0, AdapterRow.deleted_at.is_(None)
     )

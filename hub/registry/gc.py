@@ -8,14 +8,15 @@ So none of the three can happen between the steps of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.orm import Session
 
+from hub.errors import HubError, Unavailable
 from hub.registry import limits
 from hub.registry.context import UPLOAD_LIFETIME, Context
 from hub.registry.models import (
@@ -51,6 +52,7 @@ class GcReport:
 
 
 def collect(context: Context, *, grace: timedelta, dry_run: bool, now: datetime | None = None) -> GcReport:
+    """Raises Unavailable, after all the rest is done, when some blobs could not be removed."""
     now = now or context.now()
     before = now - grace
     uploads = _expire_uploads(context, now, dry_run)
@@ -58,9 +60,12 @@ def collect(context: Context, *, grace: timedelta, dry_run: bool, now: datetime 
         context.database.transact(lambda session: _release_deleted(session, before))
         context.database.transact(lambda session: _forget_sessions(session, now))
         limits.forget_idle(context)
-    blobs, size = _collect_blobs(context, before, dry_run)
+    blobs, size, errors = _collect_blobs(context, before, dry_run)
     orphans = _collect_orphans(context, before, dry_run)
-    return GcReport(blobs, size, uploads, orphans, dry_run)
+    report = GcReport(blobs, size, uploads, orphans, dry_run)
+    if errors:
+        raise Unavailable(f"{len(errors):,} blobs could not be removed: {errors[0].message} Else: {report.line()}.")
+    return report
 
 
 def _expire_uploads(context: Context, now: datetime, dry_run: bool) -> int:
@@ -100,18 +105,23 @@ def _forget_sessions(session: Session, now: datetime) -> None:
     session.execute(delete(WebSessionRow).where(WebSessionRow.expires_at <= now))
 
 
-def _collect_blobs(context: Context, before: datetime, dry_run: bool) -> tuple[int, int]:
-    count = size = 0
-    for batch in _candidates(context, before):
-        remove = partial(_remove, context, batch=batch, before=before)
-        removed = batch if dry_run else context.database.transact(remove)
-        count += len(removed)
-        size += sum(length for _, length in removed)
-    return count, size
+def _collect_blobs(context: Context, before: datetime, dry_run: bool) -> tuple[int, int, list[HubError]]:
+    """Remove each blob in a transaction of its own: a store that fails can't leave more than that one's row behind."""
+    count, size, errors = 0, 0, list[HubError]()
+    for sha256, length in _candidates(context, before):
+        try:
+            remove = partial(_remove, context, sha256=sha256, before=before)
+            is_removed = dry_run or context.database.transact(remove)
+        except HubError as error:
+            errors.append(error)
+            continue
+        count += is_removed
+        size += length * is_removed
+    return count, size, errors
 
 
-def _candidates(context: Context, before: datetime) -> Iterator[Sequence[tuple[str, int]]]:
-    """Yield batches of blobs that look like garbage; `_remove` looks again under their locks."""
+def _candidates(context: Context, before: datetime) -> Iterator[tuple[str, int]]:
+    """Yield blobs that look like garbage; `_remove` looks again under their locks."""
     last = ""
     while True:
         query = select(BlobRow.sha256, BlobRow.size).where(*_is_garbage(before), BlobRow.sha256 > last)
@@ -119,31 +129,57 @@ def _candidates(context: Context, before: datetime) -> Iterator[Sequence[tuple[s
             batch = session.execute(query.order_by(BlobRow.sha256).limit(_BATCH)).all()
         if not batch:
             return
-        yield [(sha256, size) for sha256, size in batch]
+        yield from ((sha256, size) for sha256, size in batch)
         last = batch[-1][0]
 
 
+def renew_grace(session: Session, *, now: datetime) -> None:
+    """Keep collection off everything that it could take soon, for another grace."""
+    by_version = select(VersionFileRow.sha256).join(VersionRow).where(VersionRow.deleted_at.is_(None))
+    by_draft = select(CommitFileRow.sha256).join(CommitRow).join(AdapterRow).where(AdapterRow.deleted_at.is_(None))
+    loose = BlobRow.sha256.not_in(by_version) & BlobRow.sha256.not_in(by_draft)
+    session.execute(update(BlobRow).where(loose).values(touched_at=now).execution_options(synchronize_session=False))
+
+
 def _is_garbage(before: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (BlobRow.touched_at < before, *_is_unnamed())
+
+
+def _is_unnamed() -> tuple[ColumnElement[bool], ...]:
     # A deleted version still counts as a name: its files are let go of first, after their own grace.
     named_by_version = exists().where(VersionFileRow.sha256 == BlobRow.sha256)
     named_by_draft = exists().where(CommitFileRow.sha256 == BlobRow.sha256)
-    return (BlobRow.touched_at < before, ~named_by_version, ~named_by_draft)
+    return (~named_by_version, ~named_by_draft)
 
 
-def _remove(
-    context: Context, session: Session, *, batch: Sequence[tuple[str, int]], before: datetime
-) -> list[tuple[str, int]]:
-    names = [sha256 for sha256, _ in batch]
-    query = select(BlobRow).where(BlobRow.sha256.in_(names), *_is_garbage(before)).order_by(BlobRow.sha256)
+def _remove(context: Context, session: Session, *, sha256: str, before: datetime) -> bool:
     # A row that somebody is touching right now is no garbage: skip it.
-    rows = session.scalars(query.with_for_update(skip_locked=True)).all()
-    removed = [(row.sha256, row.size) for row in rows]
-    for row in rows:
-        session.delete(row)
+    query = select(BlobRow).where(BlobRow.sha256 == sha256, *_is_garbage(before)).with_for_update(skip_locked=True)
+    row = session.scalar(query)
+    if row is None:
+        return False
+    session.delete(row)
     session.flush()  # the foreign keys have their say before a byte goes
-    for sha256, _ in removed:
-        context.store.delete(sha256)
-    return removed
+    context.store.delete(sha256)
+    return True
+
+
+def forget_lost(context: Context, sha256: str) -> bool:
+    """Delete the row of a blob whose bytes are gone and that nothing names, so that it can be sent again.
+
+    A collection that was killed between the two leaves such a row.  Returns whether it is so no more.
+    """
+
+    def work(session: Session) -> bool:
+        row = session.scalar(select(BlobRow).where(BlobRow.sha256 == sha256).with_for_update())
+        if row is None or context.store.size(sha256) is not None:
+            return True
+        if session.scalar(select(BlobRow.sha256).where(BlobRow.sha256 == sha256, *_is_unnamed())) is None:
+            return False
+        session.delete(row)
+        return True
+
+    return context.database.transact(work)
 
 
 def _collect_orphans(context: Context, before: datetime, dry_run: bool) -> int:

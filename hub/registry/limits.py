@@ -18,20 +18,23 @@ _FORGET_SECONDS = 24 * 3600
 
 def take(context: Context, key: str, *, per_minute: int, burst: int, cost: float) -> None:
     """Raise TooManyRequests when the bucket doesn't hold `cost`; then nothing is taken."""
-    now = context.now().timestamp()
     wait = context.database.transact(
-        lambda session: _take(session, key[:200], now, per_minute / 60, float(burst), cost)
+        lambda session: _take(context, session, key[:200], per_minute / 60, float(burst), cost)
     )
     if wait > 0:
         seconds = math.ceil(wait)
         raise TooManyRequests(f"Too many requests. Try again in {seconds} s.", retry_after_seconds=seconds)
 
 
-def _take(session: Session, key: str, now: float, per_second: float, burst: float, cost: float) -> float:
+def _take(context: Context, session: Session, key: str, per_second: float, burst: float, cost: float) -> float:
     """Return 0, or the seconds to wait."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    session.execute(insert(RateBucketRow).values(key=key, tokens=burst, updated_at=now).on_conflict_do_nothing())
-    row = session.scalars(select(RateBucketRow).where(RateBucketRow.key == key).with_for_update()).one()
+    insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
+    added = insert(RateBucketRow).values(key=key, tokens=burst, updated_at=context.now().timestamp())
+    # An update that changes nothing locks the row that is there: `forget_idle` can't take it from under us.
+    session.execute(added.on_conflict_do_update(index_elements=["key"], set_={"key": key}))
+    row = session.scalars(select(RateBucketRow).where(RateBucketRow.key == key)).one()
+    # The time under the lock: one from before it would let the time in between count twice.
+    now = context.now().timestamp()
     # A clock that went back must not take tokens away, and one far ahead must not stop the bucket for a day.
     passed = max(0.0, now - row.updated_at)
     held = min(burst, row.tokens + passed * per_second)

@@ -23,7 +23,7 @@ from hub.early_sync import EarlySync
 from hub.errors import FileNotFound, StorageFull, Unavailable, UploadNotFound, UploadOffsetMismatch
 from hub.registry.file_access import BINARY, lock, read_at, sync_folder
 from hub.registry.hashing import BlobHash
-from hub.registry.store import Staged, StoredBlob
+from hub.registry.store import DiskFailed, Staged, StoredBlob
 from hub.registry.streams import CHUNK_BYTES, ByteStream, chunks
 from hub.registry.values import UploadPart
 
@@ -293,4 +293,4 @@ def _translated_errors() -> Iterator[None]:
         if error.errno in {errno.EMFILE, errno.ENFILE}:
             raise Unavailable("The server has no file handles left. Try again in a moment.") from error
         name = errno.errorcode.get(error.errno or 0, "unknown")
-        raise Unavailable(f"The store's disk failed ({name}): nothing was stored. Try again; see the log.") from error
+        raise DiskFailed(f"The store's disk failed ({name}): nothing was stored. Try again; see the log.") from error

@@ -11,6 +11,7 @@ from hub.registry import audit, facets, permissions
 from hub.registry.access import Action, Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, MemberRow, NamespaceRow, UserRow
+from hub.registry.row_locks import lock_namespace
 from hub.registry.values import Member, Namespace, Role
 
 RESERVED = frozenset(
@@ -144,7 +145,7 @@ def add(
 
 def update(context: Context, actor: Actor, name: str, *, private: bool | None, description: str | None) -> Namespace:
     def work(session: Session) -> Namespace:
-        row = permissions.require(session, actor, name, Action.MANAGE)
+        row = lock_namespace(session, permissions.require(session, actor, name, Action.MANAGE).id)
         changed = private is not None and private != row.private
         row.private = row.private if private is None else private
         row.description = row.description if description is None else description

@@ -106,6 +106,10 @@ def parse_url(url: str) -> str:
         raise InvalidRequest(f"This is not an address: {error}.") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or port == 0:
         raise InvalidRequest("An address begins with http:// or https:// and has no user or password in it.")
+    try:
+        httpx2.URL(url.strip()).host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        raise InvalidRequest(f"{parts.hostname[:120]!r} is no name of a host: {error}.") from error
     return url.strip()
 
 

@@ -18,10 +18,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.adapter_files import AdapterContent, Readable, build_manifest
-from hub.errors import Conflict, InvalidManifest, InvalidRequest
+from hub.errors import Conflict, FileNotFound, InvalidManifest, InvalidRequest
 from hub.manifest import FileEntry, Manifest, canonical_json
 from hub.refs import AdapterName, AdapterRef, parse_alias
-from hub.registry import adapters, aliases, audit, bases, blobs, facets, quotas, version_values, versions
+from hub.registry import adapters, aliases, audit, bases, blobs, facets, gc, quotas, version_values, versions
 from hub.registry.access import Actor
 from hub.registry.card import MAX_README_BYTES, Card, read_card
 from hub.registry.context import Context
@@ -74,7 +74,11 @@ def publish(
     lineage = _parse_lineage(trained_from, merged_from)
     files = {entry.path: entry for entry in manifest.files}
     check_blobs(context, actor, name, files)
-    stored = read_back(context, manifest, files)
+    try:
+        stored = read_back(context, manifest, files)
+    except FileNotFound:
+        _forget_lost(context, files)
+        raise
     proposal = Proposal(
         manifest=stored,
         content=AdapterContent.from_manifest(stored),
@@ -93,6 +97,17 @@ def publish(
         return write(context, session, actor, namespace, row, proposal, namespace_made=made)
 
     return context.database.transact(work)
+
+
+def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:
+    """Let bytes that the store has lost be sent again.  Raises InvalidManifest if that is all that is needed."""
+    lost = [entry for entry in files.values() if context.store.size(entry.sha256) is None]
+    can_be_sent = [gc.forget_lost(context, entry.sha256) for entry in lost]
+    if lost and all(can_be_sent):
+        raise InvalidManifest(
+            f"The bytes of {lost[0].path!r} are not there any more: push again, and they are sent again.",
+            missing=[entry.sha256 for entry in lost],
+        )
 
 
 def _check_words(message: str, task: str | None, alias: str | None) -> None:

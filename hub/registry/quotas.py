@@ -10,6 +10,7 @@ from hub.registry import audit, namespaces, permissions
 from hub.registry.access import Actor
 from hub.registry.context import Context
 from hub.registry.models import AdapterRow, NamespaceRow, UploadRow
+from hub.registry.row_locks import lock_namespace
 from hub.registry.values import Namespace
 
 
@@ -44,9 +45,10 @@ def check_adapters(session: Session, namespace: NamespaceRow) -> None:
     """Raise QuotaExceeded if one more adapter is one too many."""
     if namespace.quota_adapters is None:
         return
+    lock_namespace(session, namespace.id)  # or two that both see room for one come in together
     count = select(func.count()).select_from(AdapterRow)
     held = session.scalar(count.where(AdapterRow.namespace_id == namespace.id, AdapterRow.deleted_at.is_(None))) or 0
-    if held >= namespace.quota_adapters:
+    if namespace.quota_adapters is not None and held >= namespace.quota_adapters:
         raise QuotaExceeded(
             f"The namespace {namespace.name!r} may have {namespace.quota_adapters:,} adapters and has {held:,}. "
             "Ask an admin for more room.",

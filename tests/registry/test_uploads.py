@@ -72,6 +72,22 @@ def test_two_pushes_of_one_user_do_not_write_into_one_upload(world: World) -> No
     assert [name for name in stored_files(world) if len(name) == 64] == [SHA]
 
 
+def test_no_file_handles_left_costs_no_upload_its_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the server that is busy; nothing is wrong with what came so far."""
+    upload = start(world)
+    world.registry.append(world.admin, upload.id, 0, io.BytesIO(DATA[:1000]))
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hub.registry.local_store.os.open", fail)
+        with pytest.raises(Unavailable, match="file handles"):
+            world.registry.append(world.admin, upload.id, 1000, io.BytesIO(DATA[1000:]))
+    assert world.registry.upload(world.admin, upload.id).offset == 1000
+    assert world.registry.append(world.admin, upload.id, 1000, io.BytesIO(DATA[1000:])).done
+
+
 def test_git_id_of_a_small_blob_is_gits_own(world: World) -> None:
     folder = world.adapter()
     world.push("task/qa", folder)
