@@ -205,18 +205,24 @@ class Cache:
     # --- manifests
 
     def save_manifest(self, manifest: Manifest) -> None:
-        path = self.root / "manifests" / f"{manifest.digest}.json"
-        if not path.exists():
-            write_atomically(path, manifest.canonical_bytes())
+        # One that is there may be damaged: it is not synced when it is written, and power may be lost.
+        if self._read_manifest(manifest.digest) is None:
+            write_atomically(self._manifest_path(manifest.digest), manifest.canonical_bytes())
 
     def load_manifest(self, digest: str) -> Manifest | None:
         """Return the manifest of that digest; None if it isn't here or isn't what its name says."""
-        path = self.root / "manifests" / f"{digest}.json"
+        data = self._read_manifest(digest)
+        return Manifest.parse(data) if data is not None else None
+
+    def _read_manifest(self, digest: str) -> bytes | None:
         try:
-            data = path.read_bytes()
+            data = self._manifest_path(digest).read_bytes()
         except FileNotFoundError:
             return None
-        return Manifest.parse(data) if hashlib.sha256(data).hexdigest() == digest else None
+        return data if hashlib.sha256(data).hexdigest() == digest else None
+
+    def _manifest_path(self, digest: str) -> Path:
+        return self.root / "manifests" / f"{digest}.json"
 
 
 def is_sealed(path: Path, size: int) -> bool:

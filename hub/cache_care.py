@@ -70,15 +70,22 @@ def verify_all(cache: Cache, observer: Observer) -> list[str]:
     observer.begin("verifying", sum(size for _, size in blobs))
     try:
         for path, size in blobs:
-            if not _is_intact(path, FileEntry(path.name, size, path.name), observer) and path.exists():
-                damaged.append(str(path.relative_to(cache.root)))
-                remove_file(path)
+            # Under its lock nobody puts it back meanwhile: what is missing was removed, and is no damage.
+            with cache.lock_if_free(path.name) as is_free:
+                entry = FileEntry(path.name, size, path.name)
+                if is_free and not _is_intact(path, entry, observer) and path.exists():
+                    damaged.append(str(path.relative_to(cache.root)))
+                    remove_file(path)
     finally:
         observer.end()
     for snapshot in cache.snapshots():
-        if not _is_whole(cache, snapshot, observer) and snapshot.path.exists():
-            damaged.append(str(snapshot.path.relative_to(cache.root)))
-            cache.drop_snapshot(snapshot.path)
+        if _is_whole(cache, snapshot, observer):
+            continue
+        # Judged again while nobody builds it: it may have been removed, and pulled anew, in between.
+        with cache.lock_if_free(snapshot.digest) as is_free:
+            if is_free and not _is_whole(cache, snapshot, observer) and snapshot.path.exists():
+                damaged.append(str(snapshot.path.relative_to(cache.root)))
+                cache.drop_snapshot(snapshot.path)
     return damaged
 
 

@@ -20,8 +20,8 @@ _EXPIRED = frozenset({403, 404})
 def send_parts(connection: Connection, plan: UploadPlan, path: Path, observer: Observer, stop: threading.Event) -> None:
     """PUT every part, a few at once, then have the registry verify the whole."""
     etags: dict[int, str] = {}
-    missing = sum(_end(plan, part) - _start(plan, part) for part in plan.parts)
-    observer.advance(plan.size - missing)  # parts that an earlier push has sent
+    earlier = plan.size - sum(_size(plan, part) for part in plan.parts)  # parts that an earlier push has sent
+    observer.advance(earlier)
 
     def job(part: UploadPart) -> Job:
         def run(stop: threading.Event) -> None:
@@ -29,9 +29,14 @@ def send_parts(connection: Connection, plan: UploadPlan, path: Path, observer: O
 
         return run
 
-    run_all([job(part) for part in plan.parts], stop)
-    parts = [{"number": number, "etag": etags[number]} for number in sorted(etags)]
-    connection.call("POST", f"/api/v1/uploads/{plan.id}/complete", json={"parts": parts}, again=True)
+    try:
+        run_all([job(part) for part in plan.parts], stop)
+        parts = [{"number": number, "etag": etags[number]} for number in sorted(etags)]
+        connection.call("POST", f"/api/v1/uploads/{plan.id}/complete", json={"parts": parts}, again=True)
+    except BaseException:
+        # Whoever takes the upload up again says once more what it has.
+        observer.advance(-earlier - sum(_size(plan, part) for part in plan.parts if part.number in etags))
+        raise
 
 
 def _put_patiently(
@@ -51,6 +56,10 @@ def _put_patiently(
                 observer.advance(-body.sent)
                 raise
     raise AssertionError("the last attempt returns or raises")
+
+
+def _size(plan: UploadPlan, part: UploadPart) -> int:
+    return _end(plan, part) - _start(plan, part)
 
 
 def _start(plan: UploadPlan, part: UploadPart) -> int:

@@ -20,6 +20,7 @@ from hub.connection import Connection
 from hub.early_sync import EarlySync
 from hub.errors import DigestMismatch, IntegrityError, NetworkError, UploadNotFound, UploadOffsetMismatch
 from hub.manifest import FileEntry
+from hub.parallel import Stopped
 from hub.progress import Observer
 from hub.records import UploadPlan
 from hub.refs import AdapterName
@@ -34,10 +35,6 @@ PIECE_BYTES = 256 * 1024 * 1024
 MAX_WAIT_SECONDS = 5.0
 WAIT_FOR_WRITER_SECONDS = 0.2
 _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
-
-
-class Stopped(Exception):
-    """Another transfer of the same operation failed, and its error is the one to show."""
 
 
 # --- down
@@ -143,7 +140,7 @@ class _Download:
                 for chunk in response.iter_raw():
                     if self._stop.is_set():
                         raise Stopped("The download was stopped.")
-                    file.write(chunk)
+                    _write_all(file, chunk)
                     early_sync.wrote(len(chunk))
                     self._accept(chunk)
                     if self._offset > self._entry.size:
@@ -182,6 +179,13 @@ class _Download:
         file.truncate(0)
         self._hash = hashlib.sha256()
         self._offset = 0
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of it: a disk that fills up takes a part without an error, and only the next write raises one."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _total_length(response: httpx2.Response) -> int | None:

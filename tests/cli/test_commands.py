@@ -244,7 +244,7 @@ def test_a_terminal_sees_a_bar_with_rate_and_time_left_and_stdout_stays_clean(sl
     seen, piped = on_a_terminal(slow_machine, "push", str(folder), "cmd/bar", stdout_too=False)
     assert piped == "cmd/bar@v1\n"
     assert "sending" in seen
-    assert re.search(r"\d+(\.\d+)? ?[kM]B/s", seen), "a rate"
+    assert re.search(r"\d+(\.\d+)? ?[kMG]B/s", seen), "a rate"
     assert re.search(r"\d+:\d\d:\d\d", seen), "the time left"
     seen, piped = on_a_terminal(slow_machine, "pull", "cmd/bar", stdout_too=False)
     assert "fetching" in seen

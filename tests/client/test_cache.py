@@ -135,6 +135,19 @@ def test_a_manifest_is_found_by_its_digest_and_refused_when_altered(cached):
     assert cache.load_manifest(manifest.digest) is None
 
 
+@pytest.mark.parametrize("damaged", [b"", b'{"files": ['])
+def test_a_damaged_manifest_is_written_again(cached, damaged):
+    """What a power cut leaves of a file that was renamed before its bytes were on the disk."""
+    cache, manifest, _ = cached
+    path = cache.root / "manifests" / f"{manifest.digest}.json"
+    path.write_bytes(damaged)
+    cache.save_manifest(manifest)
+    assert cache.load_manifest(manifest.digest) == manifest
+    before = path.stat()
+    cache.save_manifest(manifest)
+    assert path.stat().st_ino == before.st_ino, "a whole one is left as it is"
+
+
 def test_the_lock_of_a_killed_holder_is_free(tmp_path):
     code = (
         "import sys; from pathlib import Path; from hub.cache import Cache; import os, signal\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -53,6 +54,19 @@ def test_a_download_becomes_a_sealed_blob(tmp_path):
         assert fetch(server.url, tmp_path) == path
         assert len(server.requests) == 1, "what is in the cache is not asked for again"
     assert not list((tmp_path / "partial").iterdir())
+
+
+def test_a_disk_that_fills_up_in_the_last_bytes_leaves_no_short_file(tmp_path):
+    """It takes a part of the last write and says so by a number, not by an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with blob_server(blobs={PATH: DATA}) as server:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 100, hard))
+        try:
+            with pytest.raises(StorageFull):
+                fetch(server.url, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert fetch(server.url, tmp_path).read_bytes() == DATA
 
 
 def test_interrupted_download_resumes_from_last_byte(tmp_path):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from hub import multipart
 from hub.client import Client
+from hub.connection import Connection
+from hub.manifest import FileEntry
 from hub.progress import Observer
+from hub.records import UploadPlan
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 from hub.sync import prepare, pull, push
@@ -100,6 +106,54 @@ def test_an_interrupted_push_sends_the_missing_parts_only(settings, store, tmp_p
     before = store.bytes_toward["server"]
     assert push(folder, NAME, settings).created
     assert store.bytes_toward["server"] - before < weights.size - plan.part_size + 1_000_000
+
+
+class Meter(Observer):
+    """Adds up what it hears of the stage that was begun last."""
+
+    def __init__(self) -> None:
+        self.total, self.shown, self._lock = 0, 0, threading.Lock()
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        self.total, self.shown = total_bytes, 0
+
+    def advance(self, count: int) -> None:
+        with self._lock:
+            self.shown += count
+
+
+@pytest.mark.timeout(120)
+def test_a_push_asks_for_new_addresses_when_the_store_refuses_one(settings, store, tmp_path, monkeypatch):
+    """The first of three parts is sent; then the store says 404 to the others, whose addresses name nothing."""
+    folder = write_large_adapter(tmp_path / "adapter", 36, seed=6)
+    request, asked, put, sent = Client.request_uploads, [], multipart._put, threading.Event()
+
+    def request_uploads(client: Client, name: AdapterName, blobs: Iterable[FileEntry]) -> dict[str, UploadPlan | None]:
+        plans = request(client, name, blobs)
+        asked.append(plans)
+        return plans if len(asked) > 1 else {sha256: spoil(plan) for sha256, plan in plans.items()}
+
+    def spoil(plan: UploadPlan | None) -> UploadPlan | None:
+        if plan is None:
+            return None
+        others = (replace(part, href=part.href.replace("/adapters/", "/gone/")) for part in plan.parts[1:])
+        return replace(plan, parts=(plan.parts[0], *others))
+
+    def put_in_order(connection: Connection, href: str, body: multipart._CountedBody) -> str:
+        if "/gone/" in href:
+            assert sent.wait(60)
+        etag = put(connection, href, body)
+        if body.end > 1_000_000:  # not the configuration
+            sent.set()
+        return etag
+
+    monkeypatch.setattr(Client, "request_uploads", request_uploads)
+    monkeypatch.setattr(multipart, "_put", put_in_order)
+    meter = Meter()
+    pushed = push(folder, NAME, settings, observer=meter)
+    assert len(asked) == 2
+    assert meter.shown == meter.total
+    assert_same(folder, pull(pushed.version.ref, settings))
 
 
 def test_a_download_from_the_store_resumes(settings, store, tmp_path):

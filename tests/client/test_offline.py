@@ -91,6 +91,15 @@ def test_a_file_that_another_program_broke_is_as_good_as_none(known, tmp_path):
     assert known.recall(NAME.at(1)) is not None
 
 
+def test_a_version_whose_manifest_was_damaged_is_known_again_once_it_was_asked_for(known, tmp_path):
+    info = version(1)
+    known.remember(info, NAME.at(1))
+    (tmp_path / "manifests" / f"{info.digest}.json").write_bytes(b"")
+    assert known.recall(NAME.at(1)) is None
+    known.remember(info, NAME.at(1))
+    assert known.recall(NAME.at(1)) == info
+
+
 def test_nothing_is_written_when_nothing_has_changed(known, tmp_path):
     known.remember(version(1, "prod"), NAME.at(1))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hub.parallel import run_all
+from hub.parallel import Stopped, run_all
 
 
 def test_every_job_runs_and_no_more_than_the_limit_at_once():
@@ -65,3 +65,95 @@ def test_nothing_to_do_is_done():
     run_all([], stop)
     assert set(threading.enumerate()) <= before
     assert not stop.is_set(), "having nothing to do is no error"
+
+
+# --- rounds inside of rounds
+
+
+@pytest.mark.timeout(30)
+def test_a_round_that_failed_leaves_the_callers_event_alone_and_the_next_one_runs_whole():
+    stop, done = threading.Event(), []
+
+    def fail(_: threading.Event) -> None:
+        raise ValueError("the first round")
+
+    def wait(ours: threading.Event) -> None:
+        assert ours.wait(10)
+
+    def note(_: threading.Event) -> None:
+        done.append(1)
+
+    with pytest.raises(ValueError, match="the first round"):
+        run_all([wait, fail], stop)
+    assert not stop.is_set()
+    run_all([note] * 6, stop, limit=2)
+    assert len(done) == 6
+
+
+@pytest.mark.timeout(30)
+def test_a_round_that_recovers_stops_none_beside_it():
+    recovered = threading.Event()
+
+    def fail(_: threading.Event) -> None:
+        raise ValueError
+
+    def recover(stop: threading.Event) -> None:
+        with pytest.raises(ValueError):
+            run_all([fail, fail], stop)
+        recovered.set()
+
+    def look(stop: threading.Event) -> None:
+        assert recovered.wait(10)
+        assert not stop.is_set()
+
+    run_all([recover, look])
+
+
+@pytest.mark.timeout(30)
+def test_jobs_hear_at_once_that_the_caller_stops():
+    stop, heard, both = threading.Event(), [], threading.Barrier(3)
+
+    def wait(ours: threading.Event) -> None:
+        both.wait(10)
+        heard.append(ours.wait() and ours.is_set())
+
+    def halt() -> None:
+        both.wait(10)
+        stop.set()
+
+    threading.Thread(target=halt).start()
+    run_all([wait, wait], stop)
+    assert heard == [True, True]
+
+
+@pytest.mark.timeout(30)
+def test_a_round_for_a_caller_that_stops_ends_without_beginning_a_job():
+    stop, begun = threading.Event(), []
+
+    def note(_: threading.Event) -> None:
+        begun.append(1)
+
+    stop.set()
+    with pytest.raises(Stopped):
+        run_all([note] * 5, stop, limit=2)
+    assert begun == []
+
+
+@pytest.mark.timeout(30)
+def test_what_went_wrong_is_raised_rather_than_that_others_were_stopped():
+    stop, first = threading.Event(), []
+
+    def give_up(_: threading.Event) -> None:
+        first.append(threading.current_thread())
+        both.wait(10)
+        stop.set()
+        raise Stopped("the first to end")
+
+    def fail(_: threading.Event) -> None:
+        both.wait(10)
+        first[0].join(10)
+        raise ValueError("what went wrong")
+
+    both = threading.Barrier(2)
+    with pytest.raises(ValueError, match="what went wrong"):
+        run_all([give_up, fail], stop)

@@ -6,11 +6,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
-
-# A busy machine must not fail a test for being slow.
-settings.register_profile("core", deadline=None)
-settings.load_profile("core")
 
 Work = Callable[[], object]
 

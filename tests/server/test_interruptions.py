@@ -74,10 +74,17 @@ def test_a_push_resumes_where_a_killed_client_stopped(server: RunningServer, adm
     sender.wait()
     half = weights.stat().st_size // 2
     assert wait_for(lambda: offset_of(admin, upload) == half)
+    assert wait_for(lambda: nobody_writes(admin, upload, half))
     again, _ = begin_upload(admin, folder, "task/killed")
     assert (again["id"], again["offset"]) == (upload["id"], half)
     assert "task/killed@v1" in server.cli("push", str(folder), "task/killed").stdout
     assert admin.get("/adapters/task/killed/versions/v1/files/adapter_model.safetensors").body == weights.read_bytes()
+
+
+def nobody_writes(api: Api, upload: dict[str, Any], offset: int) -> bool:
+    """Whether the server has noticed that the sender is gone: while one writes, nothing can be appended."""
+    headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+    return api.call("PATCH", upload["href"], body=b"", headers=headers).status != 409
 
 
 def offset_of(api: Api, upload: dict[str, Any]) -> int:
@@ -188,7 +195,7 @@ def test_a_rate_limit_holds_over_all_workers(tmp_path: Path, kind: str, limit: i
     env = {"LORAHUB_READS_PER_MINUTE": str(limit), "LORAHUB_WRITES_PER_MINUTE": str(limit)}
     workers = 4
     with running_server(tmp_path, "--workers", str(workers), **env) as server:
-        assert len(workers_of(server.process.pid)) == workers
+        assert wait_for(lambda: len(workers_of(server.process.pid)) == workers)
         started = time.monotonic()
 
         def ask(_number: int) -> Any:

@@ -73,9 +73,11 @@ class FaultProxy:
         self._ready.set()
         self._loop.run_forever()
         server.close()
-        for task in asyncio.all_tasks(self._loop):
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number, self.connections = self.connections, self.connections + 1
@@ -90,9 +92,15 @@ class FaultProxy:
             self._pump(up_reader, writer, "client", fault),
         )
         tasks = [asyncio.ensure_future(one) for one in both]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the proxy ends: what it holds open would keep the server waiting
+            for end in (writer, up_writer):
+                end.transport.abort()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
         reset = any(task.done() and not task.cancelled() and task.exception() for task in tasks)
         for end in (writer, up_writer):
             if reset:
