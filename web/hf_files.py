@@ -16,6 +16,7 @@ from hub.registry.access import Actor
 from hub.registry.values import Commit, StoredFile, Tree
 
 from . import xet_reads
+from .api.counting import record_download
 from .files import send_stored
 from .hf_names import MAIN, WireFile, plain_revision, repo_name, tree_at, wire_time
 from .hf_warnings import warn_of, warn_of_tree
@@ -31,8 +32,8 @@ def resolve(namespace: str, name: str, revision: str, path: str) -> Response:
     headers = {"X-Repo-Commit": stored.commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
     headers |= xet_reads.headers_of(repo, stored.commit, file.sha256, file.size)
     response = send_stored(stored, etag=file.etag, headers=headers)
-    if _is_download(response, path) and stored.version_id is not None:
-        registry().count_download(actor, stored.version_id, request.remote_addr)
+    if _is_download(response, path):
+        record_download(actor, stored)
     return warn_of(response, repo, stored.version, stored.yanked)
 
 

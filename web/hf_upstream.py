@@ -10,15 +10,18 @@ A namespace that exists here is never looked up there: nobody's private adapter 
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx2
 from flask import Response, current_app, jsonify, request, url_for
 
-from hub.errors import InvalidRequest, NetworkError, TooLarge
+from hub.errors import InvalidRequest, NetworkError, TooLarge, Unavailable
 from hub.manifest import FileEntry
 from hub.registry.outgoing import open_client, send_following
 from hub.registry.values import StoredFile
@@ -34,6 +37,8 @@ _BLOCK_BYTES = 1024 * 1024
 _MAX_HOPS = 5
 _KEPT_HEADERS = ("X-Repo-Commit", "X-Error-Code", "X-Error-Message", "X-HF-Warning")
 _XET_FIELDS = frozenset({"xetHash", "xet_hash", "xetEnabled"})
+
+log = logging.getLogger(__name__)
 
 
 def forward(args: dict[str, str]) -> Response | None:
@@ -124,18 +129,29 @@ def _forward_file(address: str, path: str, fixed: bool) -> Response | None:
     if facts["status"] != 200:
         return _to_response(facts)
     headers = {"X-Repo-Commit": facts["commit"], "X-Linked-Etag": f'"{facts["etag"]}"', "X-Linked-Size": facts["size"]}
-    kept = _cache().find(facts["etag"])
     entry = FileEntry(path, int(facts["size"]), facts["etag"])
     stored = StoredFile(
         entry=entry,
         version=None,
         commit=facts["commit"],
         open=lambda start, stop: _read_part(address, start, stop),
-        local_path=str(kept) if kept else None,
     )
-    if kept is None and request.method == "GET" and request.headers.get("Range") in {None, "bytes=0-"}:
+    kept = _cache().find(facts["etag"])
+    if kept is not None and (answer := _send_kept(kept, stored, headers)) is not None:
+        return answer
+    if request.method == "GET" and request.headers.get("Range") in {None, "bytes=0-"}:
         return _pass_on(address, entry, headers)
-    return send_stored(stored, etag=facts["etag"], headers=headers)
+    return send_stored(stored, headers=headers)
+
+
+def _send_kept(kept: Path, stored: StoredFile, headers: Mapping[str, str]) -> Response | None:
+    """Answer with the file that is kept here; None if it is none any more, since the upstream still has it."""
+    try:
+        return send_stored(replace(stored, local_path=str(kept)), headers=headers)
+    except (Unavailable, OSError) as error:
+        # Most likely another worker has just made room.
+        log.info("%s is asked of the upstream: its kept file can't be opened: %s", stored.entry.path, error)
+        return None
 
 
 def _facts(address: str, fixed: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from hub.refs import AdapterName
 from hub.registry.values import StoredFile
 
 from . import hf_signing
+from .api.counting import record_download
 from .files import open_blob
 from .hf_names import has_object_store, repo_name, tree_at
 from .identity import bearer_token, current_actor, registry
@@ -82,8 +83,8 @@ def reconstruct(sha256: str) -> Response:
         raise FileNotFound(f"{grant.repo} has no file with this hash at {commit}.")
     stored = registry().open_at(grant.actor, grant.repo, commit, file.path)
     start, stop = _asked_range(file.size)
-    if start == 0 and stored.version_id is not None:
-        registry().count_download(grant.actor, stored.version_id, request.remote_addr)
+    if start == 0:
+        record_download(grant.actor, stored)
     ticket = hf_signing.sign(_PACK, grant.actor, grant.repo, commit=commit, path=file.path)
     _hold(ticket, stored)
     numbers = range(start // PACK_BYTES, -(-stop // PACK_BYTES))

@@ -46,9 +46,9 @@ def test_card_runs_nothing_and_calls_nobody(tab: tuple[Any, Watch], site: Site, 
     for link in card.locator("a[href]").all():
         target = str(link.get_attribute("href"))
         if not target.startswith("http"):
-            link.click(timeout=2000)
+            link.click()
     for shown in card.locator("p:visible").all()[:1]:
-        shown.hover(timeout=2000)
+        shown.hover()
     assert page.evaluate("window.pwned") is None
     assert (watch.outside, watch.dialogs) == ([], [])
     assert page.url.startswith(site.url + address)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from hub.errors import HubError
-from hub.refs import AdapterName
+from hub.errors import Gated, HubError
+from hub.refs import AdapterName, AdapterRef
+from hub.registry.access import ANONYMOUS
 from hub.registry.service import Actor, Registry
 from hub.registry.values import StoredFile, Version
 from hub.settings import ServerSettings
@@ -27,7 +28,7 @@ QA = AdapterName.parse("task/qa")
 
 
 class World:
-    """One registry with two versions of task/qa, and how often its weights were opened."""
+    """One registry with two versions of task/qa, and how often its files were read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,11 +40,16 @@ class World:
         publisher = Publisher(self.registry, self.actor, folder / "adapters")
         publisher.push("task/qa", rank=4, alpha=8)
         publisher.push("task/qa", rank=4, alpha=12)
-        self.opened = 0
+        self.reads = 0
 
-    def open_file(self, *args: Any) -> Any:
-        self.opened += 1
-        return self.registry.open_file(*args)
+    def open_file(self, *args: Any) -> StoredFile:
+        stored = self.registry.open_file(*args)
+
+        def read(start: int, stop: int) -> Iterator[bytes]:
+            self.reads += 1
+            return stored.open(start, stop)
+
+        return replace(stored, open=read)
 
     def version(self, number: int) -> Version:
         return self.registry.resolve(self.actor, QA.at(number))
@@ -70,7 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def world(made: World) -> World:
-    made.opened = 0
+    made.reads = 0
     return made
 
 
@@ -103,11 +109,46 @@ def test_a_version_compared_with_itself_has_not_moved(world: World, tmp_path: Pa
 
 def test_numbers_are_computed_once_and_outlive_the_process(world: World, tmp_path: Path) -> None:
     first = Insights(tmp_path).layers(world, world.actor, world.version(1))  # type: ignore[arg-type]
-    assert world.opened == 2  # config and weights
+    assert world.reads == 2  # config and weights
     again = Insights(tmp_path)
     assert again.layers(world, world.actor, world.version(1)) == first  # type: ignore[arg-type]
     assert again.layers(world, world.actor, world.version(1)) == first  # type: ignore[arg-type]
-    assert world.opened == 2
+    assert world.reads == 2
+
+
+@pytest.fixture
+def gated(world: World) -> Iterator[World]:
+    world.registry.update_adapter(world.actor, QA, gated=True)
+    yield world
+    world.registry.update_adapter(world.actor, QA, gated=False)
+
+
+def test_what_a_member_has_seen_of_a_gated_adapter_is_shown_to_no_one_else(gated: World, tmp_path: Path) -> None:
+    warm = Insights(tmp_path)
+    assert warm.layers(gated.registry, gated.actor, gated.version(1)).rows
+    assert warm.changes(gated.registry, gated.actor, gated.version(1), gated.version(2)).rows
+    for insights in (warm, Insights(tmp_path)):  # in memory, and on the disk
+        layers = insights.layers(gated.registry, ANONYMOUS, gated.version(1))
+        assert (layers.rows, layers.chart) == ((), None)
+        assert "gated" in layers.note
+        changes = insights.changes(gated.registry, ANONYMOUS, gated.version(1), gated.version(2))
+        assert (changes.rows, changes.mean_cosine) == ((), None)
+        assert "gated" in changes.note
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_difference_is_shown_to_those_who_may_read_both_versions(world: World, tmp_path: Path, closed: int) -> None:
+    def open_file(actor: Actor, ref: AdapterRef, path: str) -> StoredFile:
+        if ref.version == closed:
+            raise Gated(f"v{closed} is gated")
+        return world.registry.open_file(actor, ref, path)
+
+    insights, pair = Insights(tmp_path), (world.version(1), world.version(2))
+    assert insights.changes(world.registry, world.actor, *pair).rows
+    half = SimpleNamespace(open_file=open_file)
+    found = insights.changes(half, world.actor, *pair)  # type: ignore[arg-type]
+    assert (found.rows, found.mean_cosine) == ((), None)
+    assert "gated" in found.note
 
 
 def test_a_kept_file_that_is_damaged_is_computed_again(world: World, tmp_path: Path) -> None:
@@ -158,7 +199,7 @@ def test_weights_over_the_limit_are_not_read(world: World, tmp_path: Path, monke
     changes = Insights(tmp_path).changes(world, world.actor, world.version(1), world.version(2))  # type: ignore[arg-type]
     assert changes.note
     assert changes.fields
-    assert world.opened == 0
+    assert world.reads == 0
 
 
 def test_only_one_version_is_read_at_a_time(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

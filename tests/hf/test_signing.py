@@ -55,8 +55,9 @@ def test_it_is_good_for_its_purpose_only_and_can_not_be_changed(app: Flask) -> N
 
 def test_it_expires(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     with app.app_context():
-        text = hf_signing.sign("xet", ANONYMOUS, REPO)
         now = time.time()
+        monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now)
+        text = hf_signing.sign("xet", ANONYMOUS, REPO)
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now + 59)
         hf_signing.read("xet", text, 60, REFUSED)
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now + 62)

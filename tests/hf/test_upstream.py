@@ -18,6 +18,7 @@ import pytest
 from huggingface_hub import HfApi, close_session
 from huggingface_hub.utils import RepositoryNotFoundError
 
+from hub.web.hf_upstream_cache import UpstreamCache
 from tests.hf.conftest import Wire, prepare, seed_qa
 from tests.hf.counting_proxy import Counter, counting_proxy
 from tests.hf.threaded_app import threaded_app
@@ -154,6 +155,44 @@ def test_an_upstream_that_is_down_costs_nothing_that_was_read_before(
             found = api.snapshot_download(qa, cache_dir=tmp_path / "second")
             assert (Path(found) / "README.md").read_bytes() == (folders["two"] / "README.md").read_bytes()
             assert get(f"{near.url}/api/models/going-down/other", near.token)[0] == 503
+
+
+def test_a_kept_file_that_another_worker_removes_meanwhile_comes_from_the_upstream(
+    wire: Wire, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qa = seed_qa(wire, wire.namespace("room"), folders)
+    weights = (folders["two"] / "adapter_model.safetensors").read_bytes()
+    with threaded_app(tmp_path / "near", upstream=wire.url, trusted_hosts=("127.0.0.1",)) as near:
+        url = f"{near.url}/{qa}/resolve/v2/adapter_model.safetensors"
+        assert get(url)[2] == weights
+        find, removed = UpstreamCache.find, []
+
+        def find_and_lose(cache: UpstreamCache, etag: str) -> Path | None:
+            found = find(cache, etag)
+            if found is not None:
+                removed.append(found)
+                found.unlink()
+            return found
+
+        monkeypatch.setattr(UpstreamCache, "find", find_and_lose)
+        status, _, body = get(url)
+        assert (status, body) == (200, weights)
+        status, _, body = get(url, Range="bytes=100-149")
+        assert (status, body) == (206, weights[100:150])
+        assert len(removed) == 2
+
+
+def test_a_server_that_can_keep_nothing_passes_everything_on(
+    wire: Wire, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    qa = seed_qa(wire, wire.namespace("no-room"), folders)
+    with threaded_app(tmp_path / "near", upstream=wire.url, trusted_hosts=("127.0.0.1",)) as near:
+        (tmp_path / "near" / "upstream").write_text("where the cache's folder should be")
+        api = HfApi(endpoint=near.url, token=near.token)
+        found = Path(api.snapshot_download(qa, revision="v2", cache_dir=tmp_path / "hf"))
+        for path in folders["two"].iterdir():
+            assert (found / path.name).read_bytes() == path.read_bytes()
+        assert api.model_info(qa).id == qa
 
 
 def test_it_is_off_by_default(wire: Wire) -> None:

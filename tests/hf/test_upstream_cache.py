@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,3 +81,122 @@ def test_invented_addresses_fill_no_disk(tmp_path: Path) -> None:
     cache.remember("one", {"status": 200, "again": True})
     assert len(list(folder.iterdir())) <= MAX_ANSWERS_PER_FOLDER
     assert cache.recall("one") == {"status": 200, "again": True}
+
+
+def abandon(folder: Path, name: str, age_seconds: float) -> Path:
+    """What a worker that was killed leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age_seconds,) * 2)
+    return path
+
+
+def test_what_a_killed_worker_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    cache = UpstreamCache(tmp_path, 10**9)
+    old = abandon(tmp_path / "files", ".receiving-old", 25 * 3600)
+    running = abandon(tmp_path / "files", ".receiving-running", 23 * 3600)
+    assert cache.find(keep(cache, b"another file")) is not None
+    assert not old.exists()
+    assert running.exists()
+
+
+def test_what_was_left_goes_before_more_is_received(tmp_path: Path) -> None:
+    """On a disk that it has filled, no file would be kept first."""
+    old = abandon(tmp_path / "files", ".receiving-old", 25 * 3600)
+    blocks = UpstreamCache(tmp_path, 10**9).keep(hashlib.sha256(b"abcdef").hexdigest(), 6, [b"abc", b"def"])
+    assert next(iter(blocks)) == b"abc"
+    assert not old.exists()
+
+
+def test_answers_that_a_killed_worker_left_half_written_are_removed(tmp_path: Path) -> None:
+    cache = UpstreamCache(tmp_path, 10**9)
+    cache.remember("one", {"status": 200})
+    folder = next((tmp_path / "answers").iterdir())
+    old, running = abandon(folder, ".writing-old", 25 * 3600), abandon(folder, ".writing-running", 60)
+    cache.remember("one", {"status": 200})
+    assert not old.exists()
+    assert running.exists()
+
+
+def test_an_answer_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = UpstreamCache(tmp_path, 10**9)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(TypeError):
+        cache.remember("one", {"status": object()})  # no JSON
+    monkeypatch.setattr(os, "replace", refuse)
+    cache.remember("one", {"status": 200})
+    assert cache.recall("one") is None
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_answer_that_can_not_be_read_is_as_good_as_none(tmp_path: Path) -> None:
+    cache = UpstreamCache(tmp_path, 10**9)
+    cache.remember("one", {"status": 200})
+    (path,) = (tmp_path / "answers").glob("*/*.json")
+    path.write_text('{"status":')
+    assert cache.recall("one") is None
+
+
+DATA = bytes(range(256)) * 1024
+"""More than a file keeps back before it writes."""
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files can be made, and no byte be written to them."""
+    made = tempfile.mkstemp
+
+    def mkstemp(*args: object, **named: object) -> tuple[int, str]:
+        handle, path = made(*args, **named)  # type: ignore[call-overload]
+        os.close(handle)
+        return os.open(path, os.O_RDONLY), path
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("size", [len(DATA), 6])
+def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+    """It is noticed at the first block that is written, or when a short file is closed."""
+    cache, data = UpstreamCache(tmp_path, 10**9), DATA[:size]
+    etag = hashlib.sha256(data).hexdigest()
+    half = size // 2
+    assert b"".join(cache.keep(etag, size, [data[:half], data[half:]])) == data
+    assert cache.find(etag) is None
+    assert not list((tmp_path / "files").iterdir())
+    assert caplog.text.count("is not kept") == 1
+    cache.remember("one", {"status": 200})
+    assert cache.recall("one") is None
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_wrong_bytes_are_refused_on_a_full_disk_too(tmp_path: Path) -> None:
+    blocks = UpstreamCache(tmp_path, 10**9).keep(hashlib.sha256(b"right").hexdigest(), 5, [b"wr", b"ong"])
+    assert next(iter(blocks)) == b"wr"
+    with pytest.raises(DigestMismatch):
+        next(iter(blocks))
+
+
+def test_a_folder_that_can_not_be_made_costs_only_the_keeping(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("not a folder")
+    cache = UpstreamCache(tmp_path / "root", 10**9)
+    etag = keep(cache, b"0123456789")
+    assert cache.find(etag) is None
+    cache.remember("one", {"status": 200})
+    assert cache.recall("one") is None
+
+
+def test_an_upstream_that_breaks_off_is_no_matter_of_the_disk(tmp_path: Path) -> None:
+    def break_off() -> Iterator[bytes]:
+        yield b"abc"
+        raise ConnectionResetError("the upstream went away")
+
+    blocks = UpstreamCache(tmp_path, 10**9).keep(hashlib.sha256(b"abcdef").hexdigest(), 6, break_off())
+    with pytest.raises(ConnectionResetError):
+        list(blocks)
+    assert not list((tmp_path / "files").iterdir())

@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 
 from hub.errors import Unavailable
 from hub.manifest import FileEntry
+from hub.refs import AdapterName
+from hub.registry.service import Registry
 from hub.registry.values import StoredFile
+from hub.settings import ClientSettings
+from hub.sync import push
+from hub.web import xet_reads
 from hub.web.limits import FAILED_LOGINS_PER_MINUTE
 from hub.web.xet_packs import CHUNKS, PACK_BYTES, pack_bytes, packed_size, pieces, send_pieces
 from hub.web.xet_reads import MIN_FILE_BYTES
@@ -29,6 +34,7 @@ from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import counting_proxy
 from tests.hf.large_adapter import large_adapter
 from tests.hf.test_wire import ask
+from tests.hf.threaded_app import threaded_app
 
 CHUNK, PACK = MAX_CHUNK_BYTES, PACK_BYTES
 CONTENT = random.Random(9).randbytes(10 * CHUNK)
@@ -207,3 +213,26 @@ def test_what_the_client_reports_is_dropped_and_is_no_failed_login(wire: Wire) -
         )
         assert (status, body) == (204, b"")
     assert ask(wire, "GET", "/api/whoami-v2")[0] == 200
+
+
+def test_a_download_that_can_not_be_counted_is_sent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Unavailable("the database is busy")
+
+    monkeypatch.setattr(xet_reads, "MIN_FILE_BYTES", 1)
+    weights = large_adapter(tmp_path / "adapter", 4_000) / "adapter_model.safetensors"
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with threaded_app(tmp_path / "data") as server:
+        server.registry.create_namespace(server.registry.authenticate(server.token), "task")
+        push(weights.parent, AdapterName("task", "qa"), ClientSettings(server.url, server.token, tmp_path / "cache"))
+        wire = Wire(server, "")  # type: ignore[arg-type]
+        monkeypatch.setattr(Registry, "count_download", refuse)
+        plain = ask(wire, "GET", f"/task/qa/resolve/main/{weights.name}")
+        token = json.loads(ask(wire, "GET", "/api/models/task/qa/xet-read-token/main")[2])["accessToken"]
+        path = f"/api/xet/read/v1/reconstructions/{sha256}"
+        described = ask(wire, "GET", path, Authorization=f"Bearer {token}")
+    assert (plain[0], plain[2]) == (200, weights.read_bytes())
+    assert (described[0], len(json.loads(described[2])["terms"])) == (200, 1)
+    assert caplog.text.count("a download was not counted: the database is busy") == 2

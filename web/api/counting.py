@@ -17,11 +17,17 @@ log = logging.getLogger(__name__)
 
 def count_download(actor: Actor, stored: StoredFile, answer: Response) -> None:
     """Count `answer` if it begins to send a version's weights."""
-    if request.method != "GET" or stored.version_id is None or not stored.entry.path.endswith(".safetensors"):
+    if request.method != "GET" or not stored.entry.path.endswith(".safetensors"):
         return
     if answer.status_code == 206 and not answer.headers["Content-Range"].startswith("bytes 0-"):
         return
-    if answer.status_code not in {200, 206, 302}:
+    if answer.status_code in {200, 206, 302}:
+        record_download(actor, stored)
+
+
+def record_download(actor: Actor, stored: StoredFile) -> None:
+    """Count one download of the version that `stored` is a file of; a draft has no count."""
+    if stored.version_id is None:
         return
     try:
         registry().count_download(actor, stored.version_id, request.remote_addr)

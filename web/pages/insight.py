@@ -72,9 +72,8 @@ class Insights:
     def layers(self, registry: Registry, actor: Actor, version: Version) -> LayersView:
         """Return the layer map of a version; a note instead where it can't be had."""
         try:
-            found = self._recall(
-                f"layers-{version.digest}", version, lambda: _measure(_files(registry, actor, version))
-            )
+            files = _files(registry, actor, version)
+            found = self._recall(f"layers-{version.digest}", version, lambda: _measure(files))
         except NotComputed as reason:
             return LayersView(None, note=str(reason))
         return draw_layers([LayerRow(*row) for row in found])
@@ -82,18 +81,17 @@ class Insights:
     def changes(self, registry: Registry, actor: Actor, before: Version, after: Version) -> ChangesView:
         """Return what differs between two versions; where the weights can't be compared, the rest with a note."""
         pair = hashlib.sha256(f"{before.digest} {after.digest}".encode()).hexdigest()
+        largest = max(before, after, key=lambda version: version.size_bytes)
         try:
-            found = self._recall(
-                f"changes-{pair}",
-                max(before, after, key=lambda version: version.size_bytes),
-                lambda: _compare(_files(registry, actor, before), _files(registry, actor, after)),
-            )
+            old, new = _files(registry, actor, before), _files(registry, actor, after)
+            found = self._recall(f"changes-{pair}", largest, lambda: _compare(old, new))
         except NotComputed as reason:
             return view_changes(before.manifest, after.manifest, (), None, str(reason))
         moves = [ModuleMove(*row) for row in found["moves"]]
         return view_changes(before.manifest, after.manifest, moves, found["cosine"])
 
     def _recall(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
+        """Return the numbers, which are the same for all who may read the files: ask `_files` that first."""
         return self._memory.get(key, lambda: self._read(key) or self._compute(key, largest, compute))
 
     def _compute(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
@@ -146,7 +144,11 @@ class Insights:
 
 
 def _files(registry: Registry, actor: Actor, version: Version) -> Mapping[str, StoredContent]:
-    opened = (registry.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE))
+    """Open what the numbers are computed from; nothing is read yet.  Raises NotComputed where the actor may not."""
+    try:
+        opened = [registry.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE)]
+    except HubError as error:
+        raise NotComputed(error.message) from error
     return {stored.entry.path: StoredContent(stored) for stored in opened}
 
 
