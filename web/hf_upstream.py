@@ -136,7 +136,7 @@ def _forward_file(address: str, path: str, fixed: bool) -> Response | None:
         commit=facts["commit"],
         open=lambda start, stop: _read_part(address, start, stop),
     )
-    kept = _cache().find(facts["etag"])
+    kept = _cache().find(facts["etag"], entry.size)
     if kept is not None and (answer := _send_kept(kept, stored, headers)) is not None:
         return answer
     if request.method == "GET" and request.headers.get("Range") in {None, "bytes=0-"}:

@@ -38,8 +38,8 @@ class UpstreamCache:
     root: Path
     max_bytes: int
 
-    def find(self, etag: str) -> Path | None:
-        """Return the file with this ETag, if it is here, and note that it was asked for.
+    def find(self, etag: str, size: int) -> Path | None:
+        """Return the file with this ETag and size, if it is here, and note that it was asked for.
 
         It may be gone when it is opened: another worker makes room whenever it has to.
         """
@@ -48,6 +48,8 @@ class UpstreamCache:
         path = self.root / "files" / etag
         try:
             os.utime(path)
+            if path.stat().st_size != size:
+                return None
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -133,6 +135,8 @@ class _Arrival:
         """Put the file, which is whole, in its place; return whether it is there now."""
         if self._file is not None:
             with self._giving_up():
+                self._file.flush()
+                os.fsync(self._file.fileno())  # or a power cut could leave the name with other bytes
                 self._file.close()
                 os.replace(self._temporary, self._folder / name)
                 self._file = None

@@ -167,8 +167,8 @@ def test_a_kept_file_that_another_worker_removes_meanwhile_comes_from_the_upstre
         assert get(url)[2] == weights
         find, removed = UpstreamCache.find, []
 
-        def find_and_lose(cache: UpstreamCache, etag: str) -> Path | None:
-            found = find(cache, etag)
+        def find_and_lose(cache: UpstreamCache, etag: str, size: int) -> Path | None:
+            found = find(cache, etag, size)
             if found is not None:
                 removed.append(found)
                 found.unlink()

@@ -25,12 +25,24 @@ def keep(cache: UpstreamCache, data: bytes) -> str:
 def test_files_are_kept_by_sha256_or_git_id(tmp_path: Path) -> None:
     cache = UpstreamCache(tmp_path, 10**9)
     data = b"config of a base"
-    found = cache.find(keep(cache, data))
+    found = cache.find(keep(cache, data), len(data))
     assert found is not None
     assert found.read_bytes() == data
     git_id = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     list(cache.keep(git_id, len(data), [data]))
-    assert cache.find(git_id) is not None
+    assert cache.find(git_id, len(data)) is not None
+
+
+def test_a_kept_file_of_another_length_is_none(tmp_path: Path) -> None:
+    """As a power cut or a careless program may leave it: the upstream is asked again, and it is written anew."""
+    cache, data = UpstreamCache(tmp_path, 10**9), b"weights of a base"
+    etag = keep(cache, data)
+    os.truncate(tmp_path / "files" / etag, 5)
+    assert cache.find(etag, len(data)) is None
+    keep(cache, data)
+    found = cache.find(etag, len(data))
+    assert found is not None
+    assert found.read_bytes() == data
 
 
 def test_wrong_bytes_are_not_kept_and_never_whole(tmp_path: Path) -> None:
@@ -40,7 +52,7 @@ def test_wrong_bytes_are_not_kept_and_never_whole(tmp_path: Path) -> None:
     assert next(blocks) == b"wr"
     with pytest.raises(DigestMismatch):
         next(blocks)
-    assert cache.find(etag) is None
+    assert cache.find(etag, 5) is None
     assert not list((tmp_path / "files").iterdir())
 
 
@@ -58,15 +70,15 @@ def test_files_not_asked_for_the_longest_go_first(tmp_path: Path) -> None:
     for age, etag in enumerate((second, first)):
         os.utime(tmp_path / "files" / etag, (age, age))
     third = keep(cache, b"ABCDEFGHIJ")
-    assert cache.find(second) is None
-    assert cache.find(first) is not None
-    assert cache.find(third) is not None
+    assert cache.find(second, 10) is None
+    assert cache.find(first, 10) is not None
+    assert cache.find(third, 10) is not None
 
 
 def test_an_etag_of_another_form_is_passed_on_and_not_kept(tmp_path: Path) -> None:
     cache = UpstreamCache(tmp_path, 10**9)
     assert list(cache.keep("../../etc/passwd", 3, [b"abc"])) == [b"abc"]
-    assert cache.find("../../etc/passwd") is None
+    assert cache.find("../../etc/passwd", 3) is None
     assert not (tmp_path / "files").exists()
 
 
@@ -96,7 +108,7 @@ def test_what_a_killed_worker_left_is_removed_a_day_later(tmp_path: Path) -> Non
     cache = UpstreamCache(tmp_path, 10**9)
     old = abandon(tmp_path / "files", ".receiving-old", 25 * 3600)
     running = abandon(tmp_path / "files", ".receiving-running", 23 * 3600)
-    assert cache.find(keep(cache, b"another file")) is not None
+    assert cache.find(keep(cache, b"another file"), 12) is not None
     assert not old.exists()
     assert running.exists()
 
@@ -166,7 +178,7 @@ def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, caplog: pytest.LogCa
     etag = hashlib.sha256(data).hexdigest()
     half = size // 2
     assert b"".join(cache.keep(etag, size, [data[:half], data[half:]])) == data
-    assert cache.find(etag) is None
+    assert cache.find(etag, size) is None
     assert not list((tmp_path / "files").iterdir())
     assert caplog.text.count("is not kept") == 1
     cache.remember("one", {"status": 200})
@@ -186,7 +198,7 @@ def test_a_folder_that_can_not_be_made_costs_only_the_keeping(tmp_path: Path) ->
     (tmp_path / "root").write_text("not a folder")
     cache = UpstreamCache(tmp_path / "root", 10**9)
     etag = keep(cache, b"0123456789")
-    assert cache.find(etag) is None
+    assert cache.find(etag, 10) is None
     cache.remember("one", {"status": 200})
     assert cache.recall("one") is None
 
