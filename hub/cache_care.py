@@ -90,7 +90,7 @@ def verify_all(cache: Cache, observer: Observer) -> list[str]:
 
 
 def remove_version(cache: Cache, name: AdapterName, digest: str | None) -> Removed:
-    """Remove the folder of one version, or of all versions of an adapter, then what no folder uses any more."""
+    """Remove the folder of one version, or of all versions of an adapter, then their bytes that no other uses."""
     found = [item for item in cache.snapshots() if item.adapter == name and digest in (None, item.digest)]
     freed = {sha256 for snapshot in found for sha256 in _blobs_of(cache, snapshot.digest)}
     for snapshot in found:

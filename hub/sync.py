@@ -174,10 +174,10 @@ def fetch(
         observer.note(f"Another process is fetching {info.ref}: waiting for it.")
 
     # Whoever empties the cache sees by this lock whose blobs to leave alone.
-    with _opened(client, settings) as asked, cache.lock(manifest.digest, say_that_we_wait):
+    with _opened(client, settings) as asked, cache.explained(), cache.lock(manifest.digest, say_that_we_wait):
         for _ in range(_ATTEMPTS):
             _fetch_blobs(info, manifest, cache, asked, observer)
-            with suppress(FileNotFoundError), cache.explained():
+            with suppress(FileNotFoundError):
                 return cache.find_snapshot(info.adapter, manifest) or cache.build_snapshot(info.adapter, manifest)
     raise Unavailable(f"Another process empties {cache.root} while {info.ref} is fetched. Pull again when it is done.")
 

@@ -118,13 +118,22 @@ def put_blob(
 
         def check(session: Session) -> None:
             namespace, _ = find_namespace_to_publish(context, session, actor, name)
-            quotas.check_upload(session, namespace, staged.size)
+            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
 
+        _check_room(context, name, staged)
         keep_staged(context, name, staged, check)
     except BaseException:
         _drop(context, staged)
         raise
     return staged.sha256, staged.size
+
+
+def _check_room(context: Context, name: AdapterName, staged: Staged) -> None:
+    """Raise QuotaExceeded before anything is put in its place; the transaction asks again."""
+    with context.database.read() as session:
+        namespace = session.scalar(select(NamespaceRow).where(NamespaceRow.name == name.namespace))
+        if namespace is not None:
+            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
 
 
 def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Callable[[Session], None]) -> None:

@@ -151,7 +151,8 @@ def commit_tree(
         check_may_publish(session, actor, name)
         files = _entries(session, actor, name, tree)
     text = f"{message}\n\n{description}".strip()[: publish.MAX_MESSAGE_LENGTH]
-    proposal, problem = _propose(context, files, text)
+    with publish.lost_bytes_forgotten(context, files):
+        proposal, problem = _propose(context, files, text)
 
     def work(session: Session) -> Commit:
         namespace, made = find_namespace_to_publish(context, session, actor, name)

@@ -2,7 +2,8 @@
 
 What is collected was unnamed for a whole grace period (a day, unless said otherwise), which begins anew whenever
 somebody sends a blob, or is told that it need not be sent.  Each blob is deleted inside a transaction that holds its
-row; uploads put blobs in place inside one that holds the same row; a version or draft refers to it by foreign key.
+row; uploads put blobs in place, or see that they are there, inside one that holds it too; a version or draft
+refers to it by foreign key.
 So none of the three can happen between the steps of another.
 """
 
@@ -31,6 +32,7 @@ from hub.registry.models import (
 )
 
 _BATCH = 100
+_FAILURES_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,22 @@ def _forget_sessions(session: Session, now: datetime) -> None:
 
 
 def _collect_blobs(context: Context, before: datetime, dry_run: bool) -> tuple[int, int, list[HubError]]:
-    """Remove each blob in a transaction of its own: a store that fails can't leave more than that one's row behind."""
-    count, size, errors = 0, 0, list[HubError]()
+    """Remove each blob in a transaction of its own: a store that fails can't leave more than that one's row behind.
+
+    A store that fails again and again in a row is not asked for all the rest: each time, other writers wait.
+    """
+    count, size, errors, failed_in_a_row = 0, 0, list[HubError](), 0
     for sha256, length in _candidates(context, before):
         try:
             remove = partial(_remove, context, sha256=sha256, before=before)
             is_removed = dry_run or context.database.transact(remove)
         except HubError as error:
             errors.append(error)
+            failed_in_a_row += 1
+            if failed_in_a_row == _FAILURES_IN_A_ROW:
+                break
             continue
+        failed_in_a_row = 0
         count += is_removed
         size += length * is_removed
     return count, size, errors
@@ -135,10 +144,19 @@ def _candidates(context: Context, before: datetime) -> Iterator[tuple[str, int]]
 
 def renew_grace(session: Session, *, now: datetime) -> None:
     """Keep collection off everything that it could take soon, for another grace."""
-    by_version = select(VersionFileRow.sha256).join(VersionRow).where(VersionRow.deleted_at.is_(None))
-    by_draft = select(CommitFileRow.sha256).join(CommitRow).join(AdapterRow).where(AdapterRow.deleted_at.is_(None))
-    loose = BlobRow.sha256.not_in(by_version) & BlobRow.sha256.not_in(by_draft)
-    session.execute(update(BlobRow).where(loose).values(touched_at=now).execution_options(synchronize_session=False))
+    by_version = exists().where(
+        VersionFileRow.sha256 == BlobRow.sha256,
+        VersionRow.id == VersionFileRow.version_id,
+        VersionRow.deleted_at.is_(None),
+    )
+    by_draft = exists().where(
+        CommitFileRow.sha256 == BlobRow.sha256,
+        CommitRow.id == CommitFileRow.commit_id,
+        AdapterRow.id == CommitRow.adapter_id,
+        AdapterRow.deleted_at.is_(None),
+    )
+    loose = update(BlobRow).where(~by_version, ~by_draft).values(touched_at=now)
+    session.execute(loose.execution_options(synchronize_session=False))
 
 
 def _is_garbage(before: datetime) -> tuple[ColumnElement[bool], ...]:

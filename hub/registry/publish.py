@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -74,11 +75,8 @@ def publish(
     lineage = _parse_lineage(trained_from, merged_from)
     files = {entry.path: entry for entry in manifest.files}
     check_blobs(context, actor, name, files)
-    try:
+    with lost_bytes_forgotten(context, files):
         stored = read_back(context, manifest, files)
-    except FileNotFound:
-        _forget_lost(context, files)
-        raise
     proposal = Proposal(
         manifest=stored,
         content=AdapterContent.from_manifest(stored),
@@ -97,6 +95,16 @@ def publish(
         return write(context, session, actor, namespace, row, proposal, namespace_made=made)
 
     return context.database.transact(work)
+
+
+@contextmanager
+def lost_bytes_forgotten(context: Context, files: Mapping[str, FileEntry]) -> Iterator[None]:
+    """Read these files in the block.  Raises InvalidManifest if some are gone and can just be sent again."""
+    try:
+        yield
+    except FileNotFound:
+        _forget_lost(context, files)
+        raise
 
 
 def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -56,15 +58,21 @@ def check_adapters(session: Session, namespace: NamespaceRow) -> None:
         )
 
 
-def check_upload(session: Session, namespace: NamespaceRow, size: int) -> None:
-    """Raise QuotaExceeded if `size` more bytes, with what is on its way already, would be too many."""
+def check_upload(session: Session, namespace: NamespaceRow, sha256: str, size: int, now: datetime) -> None:
+    """Raise QuotaExceeded if `size` more bytes, with what is on its way already, would be too many.
+
+    The same bytes count once, however often somebody has begun to send them.
+    """
     if namespace.quota_bytes is None:
         return
-    coming = session.scalar(
-        select(func.coalesce(func.sum(UploadRow.size), 0)).where(
-            UploadRow.namespace_id == namespace.id, UploadRow.done.is_(False)
-        )
+    others = select(UploadRow.sha256, UploadRow.size).distinct()
+    others = others.where(
+        UploadRow.namespace_id == namespace.id,
+        UploadRow.done.is_(False),
+        UploadRow.expires_at > now,
+        UploadRow.sha256 != sha256,
     )
+    coming = session.scalar(select(func.coalesce(func.sum(others.subquery().c.size), 0)))
     _check(namespace, namespace.used_bytes + int(coming or 0), size)
 
 

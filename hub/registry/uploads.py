@@ -1,7 +1,8 @@
 """Blobs on their way in: what is missing, appending with an offset, parts to signed URLs, one shot.
 
 What an upload has received is known by the store alone (the file's length, S3's list of parts).  A finished upload
-puts the blob in place inside the transaction that writes its row; gc.py deletes inside one that holds the same row.
+puts the blob in place, or sees that it is there, inside the transaction that writes its row; gc.py deletes inside one
+that holds the same row.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str,
 
     def work(session: Session) -> UploadRow:
         namespace, _ = find_namespace_to_publish(context, session, actor, name)
-        quotas.check_upload(session, namespace, size)
+        quotas.check_upload(session, namespace, sha256, size, context.now())
         now = context.now()
         row = UploadRow(
             id=secrets.token_hex(16),

@@ -213,17 +213,17 @@ def count_download(context: Context, actor: Actor, version_id: int, visitor: str
         row = insert(DownloadRow).values(version_id=version_id, day=day, visitor=key).on_conflict_do_nothing()
         if session.scalar(row.returning(DownloadRow.version_id)) is None:
             return False
-        adapter_id = session.scalar(
-            update(VersionRow)
-            .where(VersionRow.id == version_id)
-            .values(downloads=VersionRow.downloads + 1)
-            .returning(VersionRow.adapter_id)
+        # The adapter first, as all who change one of its versions (row_locks.py).
+        session.execute(
+            update(AdapterRow)
+            .where(AdapterRow.id == select(VersionRow.adapter_id).where(VersionRow.id == version_id).scalar_subquery())
+            .values(downloads=AdapterRow.downloads + 1, revision=AdapterRow.revision + 1)
             .execution_options(synchronize_session=False)
         )
         session.execute(
-            update(AdapterRow)
-            .where(AdapterRow.id == adapter_id)
-            .values(downloads=AdapterRow.downloads + 1, revision=AdapterRow.revision + 1)
+            update(VersionRow)
+            .where(VersionRow.id == version_id)
+            .values(downloads=VersionRow.downloads + 1)
             .execution_options(synchronize_session=False)
         )
         return True

@@ -15,7 +15,9 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -38,6 +40,8 @@ MAX_ATTEMPTS = 12
 _LEASE = timedelta(minutes=2)
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=6)
+_ANSWER_BYTES = 64 * 1024
+_ANSWER_SECONDS = 5.0
 
 
 def create(context: Context, actor: Actor, namespace: str, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
@@ -128,7 +132,7 @@ def _claim(context: Context, session: Session) -> _Due | None:
 
 
 def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None:
-    """Return None if the receiver said 2xx, else what went wrong.  What else it says is not read."""
+    """Return None if the receiver said 2xx, else what went wrong.  Of what else it says, no more is read than fits."""
     timestamp = str(int(context.now().timestamp()))
     headers = {
         "Content-Type": "application/json",
@@ -139,10 +143,21 @@ def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None
     }
     try:
         with client.stream("POST", delivery.url, content=delivery.body.encode(), headers=headers) as answer:
+            _read_to_the_end(answer)
             return None if answer.is_success else f"the receiver answered {answer.status_code}"
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, HubError) as error:
         # InvalidURL, UnicodeError: a host that no resolver can be asked for.
         return str(error)[:300]
+
+
+def _read_to_the_end(answer: httpx2.Response) -> None:
+    """Read an answer that is short and quick, so that its connection can serve the next delivery."""
+    until, count = time.monotonic() + _ANSWER_SECONDS, 0
+    with suppress(httpx2.HTTPError):  # the status is what counts, and it is here
+        for piece in answer.iter_raw():
+            count += len(piece)
+            if count > _ANSWER_BYTES or time.monotonic() > until:
+                return
 
 
 def sign(secret: str, timestamp: str, body: str) -> str:

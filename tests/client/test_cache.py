@@ -23,6 +23,8 @@ from hub.manifest import FileEntry, Manifest
 from hub.progress import Observer
 from hub.records import VersionInfo
 from hub.refs import AdapterName
+from hub.settings import ClientSettings
+from hub.sync import fetch
 from tests.client.conftest import NAME, fill
 from tests.support.adapters import write_adapter
 
@@ -108,6 +110,17 @@ def test_a_snapshot_appears_whole_or_not_at_all(tmp_path, adapter, monkeypatch):
         fill(cache, adapter, manifest)
     assert cache.find_snapshot(NAME, manifest) is None
     assert list((cache.root / "snapshots" / "task" / "qa").iterdir()) == []
+
+
+def test_a_disk_that_is_full_before_the_first_byte_comes_is_told_as_such(cached, tmp_path, monkeypatch):
+    _, manifest, _ = cached
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache_module, "FileLock", no_room)
+    with pytest.raises(StorageFull, match="LORAHUB_CACHE"):
+        fetch(info_of(manifest), ClientSettings("http://127.0.0.1:9", None, tmp_path / "other"))
 
 
 def test_a_broken_snapshot_is_replaced(cached, write_to, adapter):

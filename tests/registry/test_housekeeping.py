@@ -210,6 +210,39 @@ def test_a_blob_that_can_not_be_removed_keeps_no_other_and_no_row_behind(
     assert blob_files(world) == set()
 
 
+def test_a_store_that_takes_no_deletion_is_not_asked_for_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        world.put("task/qa", bytes([number]) * 10)
+    world.clock.forward(days=2)
+    asked: list[str] = []
+
+    def fail(_: LocalStore, sha256: str) -> None:
+        asked.append(sha256)
+        raise Unavailable("The store does not answer.")
+
+    monkeypatch.setattr(LocalStore, "delete", fail)
+    with pytest.raises(Unavailable, match="does not answer"):
+        world.registry.collect_garbage(grace=DAY)
+    assert len(asked) == 3
+    assert world.registry.check_storage().ok
+
+
+@pytest.mark.parametrize("path", ["README.md", "adapter_model.safetensors", "adapter_config.json"])
+def test_bytes_of_a_commit_that_are_gone_and_that_nothing_names_can_be_sent_again(world: World, path: str) -> None:
+    folder = world.adapter(readme="# Card\n")
+    manifest = world.manifest(folder)
+    tree = {file.path: file.sha256 for file in manifest.files}
+    world.send(world.admin, "task/qa", folder, manifest.files)
+    world.context.store.delete(tree[path])
+    with pytest.raises(InvalidManifest, match="push again"):
+        world.registry.commit_tree(world.admin, QA, None, tree)
+    world.send(world.admin, "task/qa", folder, manifest.files)
+    assert world.registry.commit_tree(world.admin, QA, None, tree).version == 1
+    assert world.registry.check_storage().ok
+
+
 def test_bytes_that_are_gone_and_that_nothing_names_can_be_sent_again(world: World) -> None:
     """A collection that was killed after it deleted the bytes, before its transaction ended."""
     folder = world.adapter()

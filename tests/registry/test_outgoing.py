@@ -393,6 +393,26 @@ def test_a_slow_receiver_does_not_let_others_be_posted_twice(world: World, peer:
     assert [path for _, path, _, _ in peer.asked].count("/quick") == 1
 
 
+def test_deliveries_to_one_receiver_share_a_connection(
+    world: World, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    ports: set[int] = set()
+
+    def note(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        ports.add(request.client_address[1])
+        return 200, {}, b"thank you"
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
+    peer.routes["/hook"] = note
+    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    for seed in range(3):
+        world.push("task/qa", seed=seed)
+    assert world.registry.deliver_webhooks() == 3
+    assert len(ports) == 1
+
+
 def test_what_a_receiver_says_besides_its_status_is_not_read(world: World, peer: Peer) -> None:
     """So none can fill our memory, nor keep us until it has said all."""
     trusting(world, "localhost")

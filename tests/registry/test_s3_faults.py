@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.errors import DigestMismatch, NotFound, Unavailable, UploadNotFound
+from hub.errors import DigestMismatch, NotFound, QuotaExceeded, Unavailable, UploadNotFound
 from hub.registry import s3_client
 from hub.registry.access import ANONYMOUS
 from hub.registry.s3_store import S3Store
@@ -342,6 +342,15 @@ def test_a_blob_is_stored_although_the_store_does_not_clean_up(
     proxy.heal()
     assert world.context.store.read(SHA, 0, len(DATA)) == DATA
     assert_clean_after_collection(world)
+
+
+def test_what_the_quota_has_no_room_for_is_not_stored(world: World) -> None:
+    world.namespace("task")
+    world.registry.set_quota(world.admin, "task", max_bytes=10, max_adapters=None)
+    with pytest.raises(QuotaExceeded):
+        world.put(str(QA), DATA)
+    assert list(world.context.store.blobs()) == []
+    assert leftovers(world.context.store) == []
 
 
 # Conflicts ----------------------------------------------------------------------------------------------------------

@@ -225,6 +225,18 @@ def test_too_large_a_file_is_refused_before_a_byte_is_sent(world: World) -> None
         world.registry.start_upload(world.admin, QA, SHA, limit + 1)
 
 
+def test_bytes_that_are_sent_anew_count_once_against_the_quota(world: World) -> None:
+    """A client that can't go on with its upload begins another; one that expired is no more on its way."""
+    world.namespace("task")
+    world.registry.set_quota(world.admin, "task", max_bytes=100, max_adapters=None)
+    for _ in range(3):
+        world.registry.start_upload(world.admin, QA, "1" * 64, 60, may_resume=False)
+    with pytest.raises(QuotaExceeded, match="60 are taken and 60 would come"):
+        world.registry.start_upload(world.admin, QA, "2" * 64, 60)
+    world.clock.forward(hours=25)
+    assert world.registry.start_upload(world.admin, QA, "2" * 64, 60).offset == 0
+
+
 def test_quota_counts_versions_and_what_is_on_its_way(world: World) -> None:
     size = world.push("task/qa", seed=1).version.size_bytes
     world.registry.set_quota(world.admin, "task", max_bytes=2 * size + 100, max_adapters=2)
