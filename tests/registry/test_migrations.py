@@ -129,6 +129,19 @@ def test_servers_that_start_at_once_make_one_schema(empty_database_url: str, tmp
     assert sum(at_once(4, first_start)) == 1
 
 
+def test_a_new_file_that_many_open_at_once_keeps_none_of_them_out(tmp_path: Path) -> None:
+    """Each switches it to the write-ahead log, which SQLite does for one at a time."""
+
+    def open_and_read(_number: int) -> None:
+        with closing(Database(f"sqlite:///{tmp_path / 'new'}.sqlite3")) as database, database.read() as session:
+            assert session.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+
+    for _ in range(10):
+        at_once(16, open_and_read)
+        for path in tmp_path.glob("*.sqlite3*"):
+            path.unlink()
+
+
 def test_status_counts_every_revision_with_a_line_about_it() -> None:
     listed = schema.history()
     assert listed[0][0] == "0001"
