@@ -25,8 +25,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
+from hub.atomic_files import write_atomically
 from hub.errors import StorageFull
 from hub.manifest import FileEntry, Manifest, check_paths
 from hub.refs import AdapterName
@@ -70,9 +71,7 @@ class Cache:
 
         on_wait: called once if another process holds it for longer than a moment.
         """
-        path = self.root / "locks" / sha256
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, poll_interval=0.02)
+        lock = self._lock_of(sha256)
         try:
             lock.acquire(timeout=_MOMENT_SECONDS)
         except Timeout:
@@ -87,25 +86,28 @@ class Cache:
     @contextmanager
     def lock_if_free(self, sha256: str) -> Iterator[bool]:
         """Like `lock`, but False, at once, where another holds it."""
-        path = self.root / "locks" / sha256
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
+        lock = self._lock_of(sha256)
+        with suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
         try:
-            yield True
+            yield lock.is_locked
         finally:
             lock.release()
 
     def is_locked(self, sha256: str) -> bool:
         """Whether somebody fetches that blob or version right now."""
-        if not (self.root / "locks" / sha256).exists():
+        if not self._lock_path(sha256).exists():
             return False
         with self.lock_if_free(sha256) as is_free:
             return not is_free
+
+    def _lock_of(self, sha256: str) -> BaseFileLock:
+        path = self._lock_path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path, poll_interval=0.02)
+
+    def _lock_path(self, sha256: str) -> Path:
+        return self.root / "locks" / sha256
 
     def has_blob(self, entry: FileEntry) -> bool:
         """Whether the verified bytes are here.  A blob that someone wrote to is hashed, and removed if it differs."""
@@ -257,18 +259,6 @@ def link_or_copy(blob: Path, place: Path) -> None:
 def copy_sealed(blob: Path, place: Path) -> None:
     shutil.copyfile(blob, place)
     seal(place)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def remove_file(path: Path) -> None:

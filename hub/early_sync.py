@@ -37,6 +37,13 @@ class EarlySync:
         self._helper.shutdown()
         self._raise_error()
 
+    def write(self, data: bytes) -> None:
+        """Write all of it: a disk that fills up takes a part without an error, and only the next write raises one."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        self.wrote(len(data))
+
     def wrote(self, count: int) -> None:
         """Note that `count` more bytes were written.  Never waits for the disk."""
         self._unsynced += count

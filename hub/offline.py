@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from hub.cache import Cache, write_atomically
+from hub.atomic_files import write_atomically
+from hub.cache import Cache
 from hub.errors import HubError, Offline
 from hub.records import VersionInfo
 from hub.refs import AdapterName, AdapterRef

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hub.atomic_files import write_atomically
 from hub.errors import InvalidRequest
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8750"
@@ -156,16 +156,7 @@ class UserConfig:
         """Replace `path` atomically; only its owner may read it."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         payload = json.dumps({"endpoint": self.endpoint, "tokens": dict(self.tokens)}, indent=2, sort_keys=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(payload + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, f"{payload}\n".encode(), sync=True)
 
 
 def config_path(env: Mapping[str, str]) -> Path:

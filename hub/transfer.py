@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import httpx2
 
-from hub.cache import CHUNK_BYTES, Cache, hash_file, remove_file, write_atomically
+from hub.atomic_files import write_atomically
+from hub.cache import CHUNK_BYTES, Cache, hash_file, remove_file
 from hub.client import Client
 from hub.connection import Connection
 from hub.early_sync import EarlySync
@@ -140,8 +141,7 @@ class _Download:
                 for chunk in response.iter_raw():
                     if self._stop.is_set():
                         raise Stopped("The download was stopped.")
-                    _write_all(file, chunk)
-                    early_sync.wrote(len(chunk))
+                    early_sync.write(chunk)
                     self._accept(chunk)
                     if self._offset > self._entry.size:
                         return  # more than was named: run() says no to it
@@ -179,13 +179,6 @@ class _Download:
         file.truncate(0)
         self._hash = hashlib.sha256()
         self._offset = 0
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all of it: a disk that fills up takes a part without an error, and only the next write raises one."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _total_length(response: httpx2.Response) -> int | None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from hub.atomic_files import write_atomically
 from hub.errors import DigestMismatch
 
 MAX_ANSWERS_PER_FOLDER = 200
@@ -83,7 +84,7 @@ class UpstreamCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_abandoned(path.parent)
             _drop_oldest(path.parent, MAX_ANSWERS_PER_FOLDER - 1)
-            _write(path, answer)
+            write_atomically(path, json.dumps(answer).encode())
 
     def recall(self, address: str) -> dict[str, Any] | None:
         try:
@@ -168,17 +169,6 @@ def _passing_over(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         log.warning("%s: %s", what, error)
-
-
-def _write(path: Path, answer: dict[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _drop_abandoned(folder: Path) -> None:

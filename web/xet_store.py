@@ -13,14 +13,13 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hub.atomic_files import replacing
 from hub.errors import DigestMismatch, InvalidRequest, NotFound, QuotaExceeded
 
 from .xet_hash import HASH_BYTES, Leaf, hash_xorb, to_text
@@ -77,7 +76,7 @@ class XorbSpace:
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_room()
-        with _replacing(self._path(name)) as file:
+        with replacing(self._path(name)) as file:
             leaves = _unpack(stream, file)
             if hash_xorb(leaves) != name:
                 raise DigestMismatch(f"The xorb's chunks hash to {to_text(hash_xorb(leaves))}, not {to_text(name)}.")
@@ -165,16 +164,3 @@ def _read_index(file: BinaryIO) -> tuple[Leaf, ...]:
     (count,) = _COUNT.unpack(file.read(_COUNT.size))
     file.seek(-_COUNT.size - count * _ENTRY.size, os.SEEK_END)
     return tuple(Leaf(*entry) for entry in _ENTRY.iter_unpack(file.read(count * _ENTRY.size)))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that is there whole, or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".receiving-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

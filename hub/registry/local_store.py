@@ -84,8 +84,7 @@ class LocalStore:
             os.lseek(file, offset, os.SEEK_SET)
             with EarlySync(file) as early_sync:
                 for piece in chunks(stream, limit):
-                    _write_all(file, piece)
-                    early_sync.wrote(len(piece))
+                    early_sync.write(piece)
                     offset += len(piece)
                     if hash_so_far is not None:
                         hash_so_far.update(piece)
@@ -256,12 +255,6 @@ class _Probe:
     def read(self, size: int = -1, /) -> bytes:
         piece, self._left = self._left, b""
         return piece
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
 
 
 def _hash(file: int, length: int) -> BlobHash:

@@ -13,10 +13,11 @@ import hub
 
 ROOT = Path(hub.__file__).parent
 CORE = [
-    "adapter_content", "adapter_diff", "adapter_files", "adapter_keys", "architectures", "base_checkpoint", "base_spec",
-    "blueprint", "card", "compat", "compat_shapes", "config_fields", "deltas", "errors", "file_rules", "lora_config",
-    "manifest", "module_patterns", "nf4", "parameters", "provenance", "refs", "safe_pattern", "safetensors_header",
-    "settings", "sketch", "strict_json", "targets", "weight_scan",
+    "adapter_content", "adapter_diff", "adapter_files", "adapter_keys", "architectures", "atomic_files",
+    "base_checkpoint", "base_spec", "blueprint", "card", "compat", "compat_shapes", "config_fields", "deltas",
+    "early_sync", "errors", "file_rules", "lora_config", "manifest", "module_patterns", "nf4", "parameters",
+    "provenance", "refs", "safe_pattern", "safetensors_header", "settings", "sketch", "strict_json", "targets",
+    "weight_scan",
 ]  # fmt: skip
 HEAVY = {
     "torch",

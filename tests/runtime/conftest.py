@@ -44,3 +44,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def base(bases: Callable[[str], Path]) -> Path:
+    """The folder of a tiny model, where its architecture doesn't matter."""
+    return bases("llama")

@@ -23,11 +23,6 @@ ROWS = torch.tensor([[5, 17, 3, 88], [9, 1, 30, 12], [44, 2, 8, 61], [70, 7, 7, 
 
 
 @pytest.fixture(scope="module")
-def base(bases) -> Path:
-    return bases("llama")
-
-
-@pytest.fixture(scope="module")
 def folders(base, tmp_path_factory) -> list[Path]:
     """Four adapters of different ranks and scalings."""
     root = tmp_path_factory.mktemp("adapters")

@@ -28,11 +28,6 @@ def registry(tmp_path_factory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def base(bases) -> Path:
-    return bases("llama")
-
-
-@pytest.fixture(scope="module")
 def folders(base, tmp_path_factory) -> list[Path]:
     root = tmp_path_factory.mktemp("pushed")
     return [write_adapter(base, root / f"v{i}", seed=i, r=i + 2, target_modules=["q_proj", "v_proj"]) for i in range(3)]

@@ -23,11 +23,6 @@ from tests.runtime.support import Overtaken, in_thread, load_model, logits, writ
 
 
 @pytest.fixture(scope="module")
-def base(bases) -> Path:
-    return bases("llama")
-
-
-@pytest.fixture(scope="module")
 def folders(base, tmp_path_factory) -> list[Path]:
     root = tmp_path_factory.mktemp("adapters")
     return [

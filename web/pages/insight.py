@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hub.adapter_diff import diff, layer_map
+from hub.atomic_files import write_atomically
 from hub.errors import HubError
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE
 from hub.registry.service import Actor, Registry
@@ -126,11 +125,7 @@ class Insights:
     def _write(self, key: str, found: Any) -> None:
         """Keep the numbers for the other workers and the next start.  On a full disk they are computed again."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".part")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(found, file, allow_nan=False)
-            os.replace(temporary, self._path(key))
+            write_atomically(self._path(key), json.dumps(found, allow_nan=False).encode())
             self._forget_oldest()
         except (OSError, ValueError) as error:
             log.warning("insight %s can't be kept: %s", key, error)

@@ -1,0 +1,37 @@
+"""Files that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
+    """Write what takes the place of `path` when the block ends well; its folder is there.  Only its owner may read it.
+
+    sync: have the disk keep the bytes before they get the name, so that no power cut leaves it with others.
+    What a killed writer leaves lies beside it, and its name begins with a dot.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Make `data` the content of `path`, whose folder is made if it isn't there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, sync=sync) as file:
+        file.write(data)
