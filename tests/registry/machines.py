@@ -33,7 +33,8 @@ def run_machine(
     contents: int,
     examples: int,
     steps: int,
-) -> None:
+) -> int:
+    """Run so many sequences of so many steps, and return how many came to their end, where all is checked once more."""
     shared = Path(tempfile.mkdtemp(dir=quick_folder))
 
     def open_world() -> World:
@@ -41,8 +42,12 @@ def run_machine(
         database = fresh_database(kind, request, folder)
         return World.open(ServerSettings(folder, database, str(folder / "store")), folder)
 
+    ended: list[None] = []
+
     class Machine(machine):  # type: ignore[misc, valid-type]
-        pass
+        def teardown(self) -> None:
+            super().teardown()
+            ended.append(None)
 
     Machine.open_world = staticmethod(open_world)  # type: ignore[assignment]
     # All of one configuration, so that adapters share a blob and differ in another.
@@ -59,3 +64,4 @@ def run_machine(
             derandomize=examples < 50,
         ),
     )
+    return len(ended)

@@ -185,7 +185,7 @@ class CollectionMachine(WorldMachine):
 def test_collecting_during_pushes_loses_nothing_that_is_needed(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=10, steps=20)
+    assert run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=10, steps=20) >= 10
 
 
 @pytest.mark.slow
@@ -194,4 +194,4 @@ def test_collecting_during_pushes_loses_nothing_that_is_needed(
 def test_collecting_during_many_pushes_loses_nothing_that_is_needed(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=60, steps=40)
+    assert run_machine(CollectionMachine, kind, request, quick_folder, CONTENTS, examples=60, steps=40) >= 60

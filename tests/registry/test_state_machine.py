@@ -165,7 +165,7 @@ class RegistryMachine(WorldMachine):
 def test_a_few_sequences_keep_what_must_be_readable(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=6, steps=15)
+    assert run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=6, steps=15) >= 6
 
 
 @pytest.mark.slow
@@ -174,4 +174,4 @@ def test_a_few_sequences_keep_what_must_be_readable(
 def test_many_sequences_keep_what_must_be_readable(
     kind: str, request: pytest.FixtureRequest, quick_folder: Path
 ) -> None:
-    run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=80, steps=40)
+    assert run_machine(RegistryMachine, kind, request, quick_folder, CONTENTS, examples=80, steps=40) >= 80
