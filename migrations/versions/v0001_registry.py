@@ -16,12 +16,31 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    _create_roots()
+    _create_audit()
+    _create_bases()
+    _create_blobs()
+    _create_namespaces()
+    _create_rate_buckets()
+    _create_server_values()
+    _create_users()
     _create_adapters()
+    _create_base_aliases()
+    _create_base_fingerprints()
+    _create_blob_grants()
     _create_members()
+    _create_tokens()
+    _create_uploads()
+    _create_alias_moves()
     _create_versions()
-    _create_names()
-    _create_contents()
+    _create_web_sessions()
+    _create_aliases()
+    _create_commits()
+    _create_downloads()
+    _create_lineage()
+    _create_manifests()
+    _create_metrics()
+    _create_version_files()
+    _create_commit_files()
 
 
 def downgrade() -> None:
@@ -52,8 +71,7 @@ def downgrade() -> None:
     op.drop_table("audit")
 
 
-def _create_roots() -> None:
-    """Tables that refer to no other."""
+def _create_audit() -> None:
     op.create_table(
         "audit",
         sa.Column("id", BIG_ID, nullable=False),
@@ -68,6 +86,9 @@ def _create_roots() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_namespace", "audit", ["namespace", "id"], unique=False)
+
+
+def _create_bases() -> None:
     op.create_table(
         "bases",
         sa.Column("id", BIG_ID, nullable=False),
@@ -80,6 +101,9 @@ def _create_roots() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_bases_name")),
     )
     op.create_index(op.f("ix_bases_parent_id"), "bases", ["parent_id"], unique=False)
+
+
+def _create_blobs() -> None:
     op.create_table(
         "blobs",
         sa.Column("sha256", sa.String(length=64), nullable=False),
@@ -89,6 +113,9 @@ def _create_roots() -> None:
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blobs")),
     )
     op.create_index(op.f("ix_blobs_touched_at"), "blobs", ["touched_at"], unique=False)
+
+
+def _create_namespaces() -> None:
     op.create_table(
         "namespaces",
         sa.Column("id", BIG_ID, nullable=False),
@@ -103,6 +130,9 @@ def _create_roots() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_namespaces")),
         sa.UniqueConstraint("name", name=op.f("uq_namespaces_name")),
     )
+
+
+def _create_rate_buckets() -> None:
     op.create_table(
         "rate_buckets",
         sa.Column("key", sa.String(length=200), nullable=False),
@@ -110,12 +140,18 @@ def _create_roots() -> None:
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_rate_buckets")),
     )
+
+
+def _create_server_values() -> None:
     op.create_table(
         "server_values",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_server_values")),
     )
+
+
+def _create_users() -> None:
     op.create_table(
         "users",
         sa.Column("id", BIG_ID, nullable=False),
@@ -130,7 +166,6 @@ def _create_roots() -> None:
 
 
 def _create_adapters() -> None:
-    """Adapters, names and marks of bases, and who may use which blob."""
     op.create_table(
         "adapters",
         sa.Column("id", BIG_ID, nullable=False),
@@ -171,6 +206,9 @@ def _create_adapters() -> None:
     op.create_index("ix_adapters_full_name", "adapters", ["full_name", "id"], unique=False)
     op.create_index("ix_adapters_recent", "adapters", ["recent_id", "id"], unique=False)
     op.create_index("ix_adapters_size_bytes", "adapters", ["size_bytes", "id"], unique=False)
+
+
+def _create_base_aliases() -> None:
     op.create_table(
         "base_aliases",
         sa.Column("alias", sa.String(length=300), nullable=False),
@@ -179,6 +217,9 @@ def _create_adapters() -> None:
         sa.PrimaryKeyConstraint("alias", name=op.f("pk_base_aliases")),
     )
     op.create_index(op.f("ix_base_aliases_base_id"), "base_aliases", ["base_id"], unique=False)
+
+
+def _create_base_fingerprints() -> None:
     op.create_table(
         "base_fingerprints",
         sa.Column("base_id", BIG_ID, nullable=False),
@@ -189,6 +230,9 @@ def _create_adapters() -> None:
         sa.PrimaryKeyConstraint("base_id", "kind", "value", name=op.f("pk_base_fingerprints")),
     )
     op.create_index("ix_base_fingerprints_value", "base_fingerprints", ["kind", "value"], unique=False)
+
+
+def _create_blob_grants() -> None:
     op.create_table(
         "blob_grants",
         sa.Column("adapter", sa.String(length=96), nullable=False),
@@ -202,7 +246,6 @@ def _create_adapters() -> None:
 
 
 def _create_members() -> None:
-    """Who belongs where, with which tokens, and what they are sending."""
     op.create_table(
         "members",
         sa.Column("namespace_id", BIG_ID, nullable=False),
@@ -213,6 +256,9 @@ def _create_members() -> None:
         sa.PrimaryKeyConstraint("namespace_id", "user_id", name=op.f("pk_members")),
     )
     op.create_index(op.f("ix_members_user_id"), "members", ["user_id"], unique=False)
+
+
+def _create_tokens() -> None:
     op.create_table(
         "tokens",
         sa.Column("id", BIG_ID, nullable=False),
@@ -230,6 +276,9 @@ def _create_members() -> None:
         sa.UniqueConstraint("secret_sha256", name=op.f("uq_tokens_secret_sha256")),
     )
     op.create_index(op.f("ix_tokens_user_id"), "tokens", ["user_id"], unique=False)
+
+
+def _create_uploads() -> None:
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -250,8 +299,7 @@ def _create_members() -> None:
     op.create_index("ix_uploads_wanted", "uploads", ["adapter", "sha256", "user_id"], unique=False)
 
 
-def _create_versions() -> None:
-    """Versions, and where aliases moved."""
+def _create_alias_moves() -> None:
     op.create_table(
         "alias_moves",
         sa.Column("id", BIG_ID, nullable=False),
@@ -266,6 +314,9 @@ def _create_versions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alias_moves")),
     )
     op.create_index("ix_alias_moves_adapter", "alias_moves", ["adapter_id", "id"], unique=False)
+
+
+def _create_versions() -> None:
     op.create_table(
         "versions",
         sa.Column("id", BIG_ID, nullable=False),
@@ -309,8 +360,7 @@ def _create_versions() -> None:
     op.create_index(op.f("ix_versions_base_id"), "versions", ["base_id"], unique=False)
 
 
-def _create_names() -> None:
-    """Sessions, aliases and commits."""
+def _create_web_sessions() -> None:
     op.create_table(
         "web_sessions",
         sa.Column("secret_sha256", sa.String(length=64), nullable=False),
@@ -326,6 +376,9 @@ def _create_names() -> None:
     )
     op.create_index(op.f("ix_web_sessions_expires_at"), "web_sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_web_sessions_user_id"), "web_sessions", ["user_id"], unique=False)
+
+
+def _create_aliases() -> None:
     op.create_table(
         "aliases",
         sa.Column("adapter_id", BIG_ID, nullable=False),
@@ -340,6 +393,9 @@ def _create_names() -> None:
         sa.PrimaryKeyConstraint("adapter_id", "name", name=op.f("pk_aliases")),
     )
     op.create_index("ix_aliases_version", "aliases", ["version_id"], unique=False)
+
+
+def _create_commits() -> None:
     op.create_table(
         "commits",
         sa.Column("id", BIG_ID, nullable=False),
@@ -361,8 +417,7 @@ def _create_names() -> None:
     op.create_index(op.f("ix_commits_version_id"), "commits", ["version_id"], unique=False)
 
 
-def _create_contents() -> None:
-    """What hangs on versions and commits."""
+def _create_downloads() -> None:
     op.create_table(
         "downloads",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -371,6 +426,9 @@ def _create_contents() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_downloads_version_id_versions")),
         sa.PrimaryKeyConstraint("version_id", "day", "visitor", name=op.f("pk_downloads")),
     )
+
+
+def _create_lineage() -> None:
     op.create_table(
         "lineage",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -382,6 +440,9 @@ def _create_contents() -> None:
         sa.PrimaryKeyConstraint("version_id", "kind", "ref", name=op.f("pk_lineage")),
     )
     op.create_index(op.f("ix_lineage_parent_id"), "lineage", ["parent_id"], unique=False)
+
+
+def _create_manifests() -> None:
     op.create_table(
         "manifests",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -389,6 +450,9 @@ def _create_contents() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_manifests_version_id_versions")),
         sa.PrimaryKeyConstraint("version_id", name=op.f("pk_manifests")),
     )
+
+
+def _create_metrics() -> None:
     op.create_table(
         "metrics",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -402,6 +466,9 @@ def _create_contents() -> None:
         sa.PrimaryKeyConstraint("version_id", "name", "dataset", name=op.f("pk_metrics")),
     )
     op.create_index("ix_metrics_name_value", "metrics", ["name", "value"], unique=False)
+
+
+def _create_version_files() -> None:
     op.create_table(
         "version_files",
         sa.Column("version_id", BIG_ID, nullable=False),
@@ -412,6 +479,9 @@ def _create_contents() -> None:
         sa.PrimaryKeyConstraint("version_id", "path", name=op.f("pk_version_files")),
     )
     op.create_index(op.f("ix_version_files_sha256"), "version_files", ["sha256"], unique=False)
+
+
+def _create_commit_files() -> None:
     op.create_table(
         "commit_files",
         sa.Column("commit_id", BIG_ID, nullable=False),
