@@ -19,6 +19,7 @@ from hub.runtime.combine import combine
 from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
 from hub.runtime.library import Library
 from hub.runtime.merge import MergeReport
+from hub.runtime.merge_claim import MergeClaim
 from hub.runtime.mixed import mix
 from hub.runtime.origin import Origin
 from hub.runtime.original import OriginalWeights
@@ -44,8 +45,7 @@ class Model:
     ) -> None:
         self.base = base
         self._library, self._attachment, self._selection, self._origin = library, attachment, selection, origin
-        self._before_merge: Choice | None = None  # what `unmerge` goes back to
-        self._being_merged: Choice | None = None  # what a merge that runs now began with
+        self._claim = MergeClaim(selection, library.slots)
 
     # --- what is loaded and what is active
 
@@ -68,7 +68,7 @@ class Model:
         Raises Incompatible, Unsupported, InvalidAdapter, Unavailable (every slot is in use), AdapterNotFound, Conflict
         (merged, or being merged).
         """
-        self._refuse_change("add an adapter")
+        self._claim.refuse_change("add an adapter")
         return self._library.add(ref).ref
 
     def remove(self, ref: Ref) -> None:
@@ -77,9 +77,8 @@ class Model:
         Raises Conflict if it is active, generating, merged or being merged, AdapterNotFound.
         """
         with self._library.slots.lock:
-            merged = self._before_merge or self._being_merged
-            if merged is not None and self._library.name_of(ref) in merged.refs:
-                self._refuse_change(f"remove {ref}")
+            if self._claim.covers(self._library.name_of(ref)):
+                self._claim.refuse_change(f"remove {ref}")
             self._library.remove(ref)
 
     def use(self, adapter: Use, *, rank: int | None = None) -> None:
@@ -89,7 +88,7 @@ class Model:
         rank: of a weighted sum: approximate it by this rank; None is exact.
         Raises AdapterNotFound for an adapter that was never added, Conflict while merged or being merged.
         """
-        self._refuse_change("switch")
+        self._claim.refuse_change("switch")
         slots = self._library.slots
         with slots.lock:  # the way that is walked most
             loaded = slots.get(adapter) if isinstance(adapter, str) else None
@@ -105,7 +104,7 @@ class Model:
 
         adapter: as in `use`, or a list with one entry for every row of the batches to come.
         """
-        self._refuse_while_merged("switch")
+        self._claim.refuse_while_merged("switch")
         with self._choice_of(rows_of(adapter), rank, add=False):
             yield self
 
@@ -119,7 +118,7 @@ class Model:
         another kind.
         """
         with self._library.slots.lock:  # every adapter is in the bank, also one that another thread is adding
-            self._refuse_change("be compiled")
+            self._claim.refuse_change("be compiled")
             self._library.slots.bank = self._make_bank(max_rank)
             self.base.forward = torch.compile(self.base.forward, **options)
 
@@ -173,61 +172,35 @@ class Model:
         Raises Conflict if something is merged or being merged already or nothing is active, Incompatible if `requant`
         would keep less than 0.9 of the adapter, InvalidRequest for a mode that this base doesn't have.
         """
-        modules, names, lock = self._attachment.modules, self._attachment.names, self._library.slots.lock
-        with self._claim_for_merge() as before:
+        modules, names = self._attachment.modules, self._attachment.names
+        with self._claim.running() as before:
+            self._refuse_to_merge(before)
             merging.check_mode(mode, modules)
             read = OriginalWeights(self._origin.folder, dict(modules)) if mode == "from-base" else None
             with torch.no_grad():
                 merged, agreement = merging.merge(before, mode, modules, names, read)
-                with lock:  # an adapter that fails to load gives modules their own class back
+                with self._library.slots.lock:  # an adapter that fails to load gives modules their own class back
                     self._attachment.adapt(names[index] for index in merged.updates)
                 report = self._report(mode, before, merged, agreement)
-            with lock:
-                self._before_merge, self._selection.shared = before, merged
+            self._claim.settle(merged)
         return report
 
-    @contextmanager
-    def _claim_for_merge(self) -> Iterator[Choice]:
-        """Let what is active stay so while the block runs: whoever would change that is refused, and nobody waits."""
-        slots = self._library.slots
-        with slots.lock:
-            self._refuse_merge()
-            self._being_merged = self._selection.shared
-        try:
-            yield self._being_merged
-        finally:
-            with slots.lock:
-                self._being_merged = None
-
-    def _refuse_merge(self) -> None:
-        if self._before_merge is not None:
-            raise Conflict(f"{label_of(self._before_merge.label)} is merged already. model.unmerge() first.")
-        if self._being_merged is not None:
-            raise Conflict(
-                f"{label_of(self._being_merged.label)} is being merged already. When that model.merge() has returned, "
-                "model.unmerge() first."
-            )
+    def _refuse_to_merge(self, active: Choice) -> None:
         if self._library.slots.bank is not None:
             raise Conflict("This model is compiled for adapters in slots. Load it again to merge one.")
-        if not self._selection.shared.updates:
+        if not active.updates:
             raise Conflict("No adapter is active, so there is nothing to merge. model.use(ref) first.")
 
     def unmerge(self) -> None:
         """Go back to base and adapter, exactly as they were.  Raises Conflict if nothing is merged."""
-        with self._library.slots.lock:
-            if self._before_merge is None:
-                raise Conflict("Nothing is merged.")
-            self._selection.shared, self._before_merge = self._before_merge, None
+        self._claim.release()
 
     def save_merged(self, path: str | os.PathLike[str]) -> Path:
         """Write the merged model to a new folder, which `AutoModelForCausalLM.from_pretrained` opens.
 
         Dense after "dequant", 4-bit after the other modes.  Raises Conflict if nothing is merged.
         """
-        with self._library.slots.lock:
-            if self._before_merge is None:
-                raise Conflict('Nothing is merged. model.merge("dequant") first.')
-            choice = self._selection.shared
+        choice = self._claim.in_force()
         modules, names = self._attachment.modules, self._attachment.names
         folder = Path(path).expanduser().absolute()
         with torch.no_grad():
@@ -290,7 +263,7 @@ class Model:
     ) -> AbstractContextManager[None]:
         if adapters is None:
             return self._keep_choice()
-        self._refuse_while_merged("choose adapters")
+        self._claim.refuse_while_merged("choose adapters")
         rows = rows_of(adapters)
         if rows is adapters:
             check_rows(rows, args, kwargs)
@@ -331,7 +304,7 @@ class Model:
         """Make `choice` the one for all threads."""
         slots = self._library.slots
         with slots.lock:
-            self._refuse_change("switch")  # a merge may have begun while the adapter was read
+            self._claim.refuse_change("switch")  # a merge may have begun while the adapter was read
             if slots.bank is not None:
                 slots.bank.offer(choice)  # first: it refuses what has no slot
             slots.pin(choice.refs)
@@ -348,18 +321,3 @@ class Model:
             parts = [(self._library.require(ref).choice, float(weight)) for ref, weight in adapter.items()]
             return combine(parts, self._attachment.names, rank)
         return self._library.require(adapter).choice
-
-    def _refuse_while_merged(self, what: str) -> None:
-        merged = self._before_merge
-        if merged is not None:
-            raise Conflict(f"{label_of(merged.label)} is merged, so this model can't {what}. model.unmerge() first.")
-
-    def _refuse_change(self, what: str) -> None:
-        """Raise Conflict, also while a merge runs: for what all threads would see."""
-        merging_now = self._being_merged  # looked at first: a merge that ends in between is seen as merged
-        self._refuse_while_merged(what)
-        if merging_now is not None:
-            raise Conflict(
-                f"{label_of(merging_now.label)} is being merged, so this model can't {what}. When model.merge() has "
-                "returned, model.unmerge() first."
-            )
