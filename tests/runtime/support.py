@@ -10,6 +10,8 @@ from typing import Any
 import peft
 import torch
 import transformers
+from bitsandbytes import functional as bnb_functional
+from bitsandbytes.nn import Linear4bit
 
 from hub.runtime import load
 
@@ -20,6 +22,7 @@ GPT = {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions":
 CONFIGS: Mapping[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, tie_word_embeddings=False),
     "tied-llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, tie_word_embeddings=True),
+    "blocks-llama": lambda: transformers.LlamaConfig(**SIZES | {"intermediate_size": 128}, **HEADS),
     "biased-llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, attention_bias=True, mlp_bias=True),
     "mistral": lambda: transformers.MistralConfig(**SIZES, **HEADS),
     "qwen2": lambda: transformers.Qwen2Config(**SIZES, num_attention_heads=4, num_key_value_heads=2),
@@ -74,10 +77,26 @@ def open_base(path: Path, quantize: str | None = None) -> Any:
             bnb_4bit_compute_dtype=torch.float32,
         )
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
+    return never_packs(model).eval()
+
+
+def never_packs(model: Any) -> Any:
+    """Let 4-bit layers compute in float32 on every CPU; bitsandbytes packs them where there is AVX512-BF16."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # the oracle computes in float32 on every CPU
-    return model.eval()
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def pack(model: Any) -> int:
+    """Do to every 4-bit layer what its first forward does on a CPU with AVX512-BF16, on any CPU."""
+    count = 0
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and module.out_features % 32 == module.in_features % 64 == 0:
+            packed = bnb_functional._convert_weight_packed_for_cpu(module.weight.data, module.weight.quant_state)
+            module.weight.data, module.weight.quant_state = packed
+            count += 1
+    return count
 
 
 def write_adapter(

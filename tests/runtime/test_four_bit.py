@@ -5,13 +5,10 @@ from __future__ import annotations
 import bitsandbytes
 import pytest
 import torch
-from bitsandbytes import functional as bnb_functional
 
 from hub.runtime import four_bit, load
 from tests.runtime import support
 from tests.runtime.support import load_model, logits
-
-CPU_PACKS = bool(bnb_functional.has_avx512bf16())
 
 
 def layer(out_features, in_features, *, double=True, kind="nf4", bias=True, dtype=torch.float32):
@@ -79,19 +76,8 @@ def test_gradients_reach_the_input():
     assert torch.allclose(x.grad, dense.sum(0).expand(3, -1), atol=1e-5)
 
 
-def pack(model) -> int:
-    """Do to every 4-bit layer what its first forward does on a CPU with AVX512-BF16, on any CPU."""
-    count = 0
-    for module in model.modules():
-        if isinstance(module, four_bit.Linear4bit) and module.out_features % 32 == module.in_features % 64 == 0:
-            packed = bnb_functional._convert_weight_packed_for_cpu(module.weight.data, module.weight.quant_state)
-            module.weight.data, module.weight.quant_state = packed
-            count += 1
-    return count
-
-
 def test_a_forward_repacks_no_weight(bases):
-    """On a CPU that packs, this is exact; on others the layers are told that theirs does."""
+    """On every CPU the layers are told that theirs packs."""
     base = support.open_base(bases("llama"), "nf4")
     for module in base.modules():
         if isinstance(module, four_bit.Linear4bit):
@@ -107,7 +93,6 @@ def test_a_forward_repacks_no_weight(bases):
     assert all(torch.equal(after[name], codes[name]) for name in codes)
 
 
-@pytest.mark.skipif(CPU_PACKS, reason="this CPU packs by itself: the test above is exact here")
 def test_the_trap_is_real_a_plain_forward_would_have_packed(bases):
     base = support.open_base(bases("llama"), "nf4")
     module = base.model.layers[0].mlp.up_proj
@@ -128,7 +113,7 @@ def test_a_base_that_was_packed_already_is_unpacked(bases):
         if isinstance(module, four_bit.Linear4bit)
     }
     expected = logits(base)
-    assert pack(base) == 12
+    assert support.pack(base) == 12
     model = load(base)
     for name, value in codes.items():
         assert torch.equal(base.get_submodule(name).weight.data, value)

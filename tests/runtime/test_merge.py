@@ -10,6 +10,7 @@ import transformers
 
 from hub.errors import Conflict, Incompatible, InvalidRequest, Unsupported
 from hub.runtime import four_bit, load
+from hub.runtime.dense import dense_weight, is_four_bit
 from hub.runtime.original import OriginalWeights
 from tests.runtime import support
 from tests.runtime.support import load_model, logits, relative_error, write_adapter
@@ -30,7 +31,8 @@ def large(bases, tmp_path):
 
 
 def reopened(folder, dtype=torch.float32):
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    """The folder as transformers opens it, with 4-bit products in float32 on every CPU."""
+    return support.never_packs(transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
 
 
 def test_dequant_keeps_the_function(bases, small):
@@ -145,6 +147,30 @@ def test_a_saved_merge_opens_with_the_merged_model_s_logits(quantize, mode, base
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors"}
     if mode != "dequant":
         assert any(hasattr(module, "quant_state") for module in reopened(folder).modules())
+
+
+@pytest.mark.parametrize("mode", ["from-base", "requant"])
+def test_a_saved_4_bit_merge_runs_where_the_cpu_packs_weights(mode, bases, tmp_path):
+    """Packing rounds the scales to bfloat16, an error of 2**-8, and needs blocks of 64 inputs and 32 outputs."""
+    base = bases("blocks-llama")
+    adapter = write_adapter(base, tmp_path / "large", r=4, lora_alpha=16, target_modules=TARGETS)
+    model = load_model(base, adapter, quantize="nf4")
+    model.merge(mode)
+    folder = model.save_merged(tmp_path / "merged")
+    whole, packed, native = (
+        reopened(folder),
+        reopened(folder),
+        transformers.AutoModelForCausalLM.from_pretrained(folder),
+    )
+    assert support.pack(packed) == 14, "every layer"
+    four_bit.keep_weights_unpacked(packed.modules())
+    for name, module in whole.named_modules():
+        if is_four_bit(module):
+            weight, x = dense_weight(module), torch.randn(3, module.in_features)
+            assert (dense_weight(packed.get_submodule(name)) - weight).norm() <= 2**-7 * weight.norm(), name
+            with torch.no_grad():
+                product = native.get_submodule(name)(x)  # in bfloat16 where this CPU packs
+            assert (product - x @ weight.T).norm() <= 2**-6 * product.norm(), name
 
 
 def test_a_saved_merge_can_be_a_base_again(bases, small, large, tmp_path):
