@@ -17,6 +17,7 @@ from hub.runtime.adapter_weights import read_head, read_weights
 from hub.runtime.attach import Attachment
 from hub.runtime.build import build_updates
 from hub.runtime.fit import check_fit
+from hub.runtime.modes import kept_tensors
 from hub.runtime.slots import Loaded
 from hub.runtime.updates import Update
 
@@ -30,6 +31,7 @@ class Placement:
     tied_head: str | None
 
 
+@kept_tensors()
 def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Placement, *, is_immutable: bool) -> Loaded:
     """Return the adapter in `folder`, in memory under the name `ref`.
 
@@ -39,8 +41,7 @@ def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Plac
     head = read_head(folder)
     check_fit(head.content, attachment.modules)
     weights = read_weights(head, placement.dtype, placement.device, is_immutable=is_immutable)
-    with torch.no_grad():
-        by_name = build_updates(weights, attachment.modules, placement.tied_head)
+    by_name = build_updates(weights, attachment.modules, placement.tied_head)
     updates = {attachment.index(name): update for name, update in by_name.items()}
     return Loaded(ref, head.folder, head.content, updates, _size_bytes(by_name.values()))
 

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from hub.errors import InvalidRequest, Unsupported
+from hub.runtime.modes import kept_tensors
 from hub.runtime.selection import Choice
 from hub.runtime.updates import LowRank, Update
 
 
+@kept_tensors()
 def combine(parts: Sequence[tuple[Choice, float]], names: Mapping[int, str], rank: int | None = None) -> Choice:
     """Return the choice that adds `weight * update` of every part.
 

@@ -25,6 +25,8 @@ from bitsandbytes.nn import Linear4bit as Linear4bit
 from torch import nn
 from torch.nn import functional
 
+from hub.runtime.modes import kept_tensors
+
 
 def keep_weights_unpacked(modules: Iterable[nn.Module]) -> int:
     """Make sure that no 4-bit layer repacks its weight; unpack those that already did.  Returns how many there are.
@@ -170,8 +172,10 @@ def _scratch(rows: int, columns: int) -> tuple[torch.Tensor, int]:
     if buffer is None or buffer.numel() < needed:
         kept = {shape: view for shape, view in _SCRATCH.views.items() if (shape[0] == 0) != is_vector}
         _SCRATCH.views = kept
-        buffer = _SCRATCH.buffers[is_vector] = torch.empty(needed, dtype=torch.float32)
-    view = buffer[:needed] if is_vector else buffer[:needed].view(rows, columns)
+        with kept_tensors():
+            buffer = _SCRATCH.buffers[is_vector] = torch.empty(needed, dtype=torch.float32)
+    with kept_tensors():
+        view = buffer[:needed] if is_vector else buffer[:needed].view(rows, columns)
     found = _SCRATCH.views[(rows, columns)] = (view, view.data_ptr())
     return found
 

@@ -21,6 +21,7 @@ from hub.runtime.base import load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
 from hub.runtime.memory_spec import spec_of
+from hub.runtime.modes import kept_tensors
 from hub.runtime.model import Model
 from hub.runtime.origin import Origin
 from hub.runtime.selection import Selection
@@ -32,6 +33,7 @@ DEFAULT_SLOTS = 8
 QUANTIZATIONS = ("nf4", None)
 
 
+@kept_tensors()
 def load(
     base: str | os.PathLike[str] | nn.Module,
     *refs: RefLike,

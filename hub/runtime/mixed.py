@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hub.errors import Unsupported
+from hub.runtime.modes import kept_tensors
 from hub.runtime.selection import Choice
 from hub.runtime.updates import LowRank, Update, add_product
 
@@ -21,6 +22,7 @@ FEW_TOKENS = 64
 """Up to so many tokens in a pass, a mask over all ranks costs less than picking rows."""
 
 
+@kept_tensors()
 def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device) -> Choice:
     """Return the choice in which row i of a batch uses `rows[i]`.
 
@@ -96,6 +98,7 @@ class Together:
 
     __slots__ = ("a_t", "b_t", "bias", "mask", "rows")
 
+    @kept_tensors()
     def __init__(self, groups: Sequence[tuple[Any, torch.Tensor]], rows: int) -> None:
         updates: list[LowRank] = [update for update, _ in groups]
         self.rows = rows

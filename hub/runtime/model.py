@@ -21,6 +21,7 @@ from hub.runtime.library import Library
 from hub.runtime.merge import MergeReport
 from hub.runtime.merge_claim import MergeClaim
 from hub.runtime.mixed import mix
+from hub.runtime.modes import kept_tensors
 from hub.runtime.origin import Origin
 from hub.runtime.original import OriginalWeights
 from hub.runtime.probe import compare, probe_tokens
@@ -117,7 +118,10 @@ class Model:
         Raises Conflict if that was done before or something is merged or being merged, Unsupported for an adapter of
         another kind.
         """
-        with self._library.slots.lock:  # every adapter is in the bank, also one that another thread is adding
+        with (
+            self._library.slots.lock,
+            kept_tensors(),
+        ):  # every adapter is in the bank, also one that another thread is adding
             self._claim.refuse_change("be compiled")
             self._library.slots.bank = self._make_bank(max_rank)
             self.base.forward = torch.compile(self.base.forward, **options)
@@ -177,7 +181,7 @@ class Model:
             self._refuse_to_merge(before)
             merging.check_mode(mode, modules)
             read = OriginalWeights(self._origin.folder, dict(modules)) if mode == "from-base" else None
-            with torch.no_grad():
+            with kept_tensors():
                 merged, agreement = merging.merge(before, mode, modules, names, read)
                 with self._library.slots.lock:  # an adapter that fails to load gives modules their own class back
                     self._attachment.adapt(names[index] for index in merged.updates)
@@ -203,7 +207,7 @@ class Model:
         choice = self._claim.in_force()
         modules, names = self._attachment.modules, self._attachment.names
         folder = Path(path).expanduser().absolute()
-        with torch.no_grad():
+        with kept_tensors():
             return save_merged(self.base, choice, modules, names, folder, self._origin.find_tokenizer())
 
     def _report(self, mode: str, before: Choice, merged: Choice, agreement: merging.Agreement) -> MergeReport:
