@@ -48,7 +48,7 @@ from dataclasses import replace
 from pathlib import Path
 from hub.refs import AdapterRef
 from hub.settings import ClientSettings
-from hub.sync import pull
+from hub.client.sync import pull
 name, folder = sys.argv[1:]
 started = time.perf_counter()
 pull(AdapterRef.parse(name + "@v1"), replace(ClientSettings.from_env(), cache=Path(folder)))

@@ -16,9 +16,8 @@ from typing import Any
 
 from sqlalchemy import Table, insert, text
 
-from hub.registry import facets
-from hub.registry.database import Database
-from hub.registry.models import (
+from hub.registry.db.database import Database
+from hub.registry.db.models import (
     AdapterRow,
     BaseRow,
     BlobRow,
@@ -28,6 +27,7 @@ from hub.registry.models import (
     VersionFileRow,
     VersionRow,
 )
+from hub.registry.search import facets
 
 VERSIONS_PER_ADAPTER = 10
 NAMESPACES = 1_000

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-import hub.sync
+import hub.client.sync
 from hub.refs import AdapterName
 from hub.settings import ClientSettings
 from tests.support.adapters import write_adapter
@@ -41,7 +41,7 @@ def client_settings(server: RunningServer, cache: Path) -> ClientSettings:
 def resolve_load(folder: Path, server: RunningServer) -> None:
     """Let wrk resolve one version from sixteen connections."""
     adapter = write_adapter(folder / "small")
-    hub.sync.push(adapter, AdapterName.parse("task/qa"), client_settings(server, folder / "cache"))
+    hub.client.sync.push(adapter, AdapterName.parse("task/qa"), client_settings(server, folder / "cache"))
     if shutil.which("wrk") is None:
         print("wrk is not installed: no load is measured")
         return
@@ -65,13 +65,13 @@ def publishers(folder: Path, server: RunningServer) -> None:
     settings = client_settings(server, Path(tempfile.mkdtemp(dir=folder)))
     began = time.perf_counter()
     for place in one:
-        hub.sync.push(place, AdapterName.parse("task/alone"), settings)
+        hub.client.sync.push(place, AdapterName.parse("task/alone"), settings)
     alone = time.perf_counter() - began
     failures: list[str] = []
 
     def push(place: Path) -> None:
         try:
-            hub.sync.push(place, AdapterName.parse("task/crowd"), settings)
+            hub.client.sync.push(place, AdapterName.parse("task/crowd"), settings)
         except Exception as error:  # noqa: BLE001  (counted and shown)
             failures.append(repr(error))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.registry_data import NAMESPACES, VERSIONS_PER_ADAPTER, fill
 from hub.refs import AdapterName
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Registry
 from hub.registry.values import Query
 from hub.settings import ServerSettings

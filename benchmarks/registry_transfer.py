@@ -32,7 +32,7 @@ PATH = "adapter_model.safetensors"
 CLIENT = """
 import json, sys, time
 from pathlib import Path
-import hub.sync
+import hub.client.sync
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 verb, what, name = sys.argv[1:]
@@ -42,9 +42,9 @@ settings = ClientSettings.from_env()
 idle = peak()
 began = time.perf_counter()
 if verb == "push":
-    hub.sync.push(Path(what), AdapterName.parse(name), settings)
+    hub.client.sync.push(Path(what), AdapterName.parse(name), settings)
 else:
-    hub.sync.pull(AdapterRef.parse(name), settings)
+    hub.client.sync.pull(AdapterRef.parse(name), settings)
 seconds = time.perf_counter() - began
 print(json.dumps([seconds, peak() - idle]))
 """

@@ -59,7 +59,7 @@ def open_ours(base: Path, *refs: str | Path, slots: int = ADAPTERS) -> Model:
 def prepared(root: Path) -> Iterator[Setup]:
     """Yield the setup; the registry that fills the cache is stopped before anything is measured."""
     from hub.api import client_settings
-    from hub.training.smollm2 import ensure_smollm2
+    from hub.demo.smollm2 import ensure_smollm2
     from tests.support.server import running_server
 
     base = ensure_smollm2(client_settings().cache)

@@ -36,8 +36,8 @@ _BROKEN_PIPE = 141
 COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a PEFT folder as the next version of an adapter."),
     "pull": ("pull", "Fetch a version into the cache and print its folder."),
-    "list": ("listing", "List the adapters of the registry."),
-    "search": ("listing", "Search adapters by text, task, base, rank and more."),
+    "list": ("list", "List the adapters of the registry."),
+    "search": ("list", "Search adapters by text, task, base, rank and more."),
     "show": ("show", "Show an adapter's versions and aliases, or one version."),
     "check": ("check", "Say whether an adapter fits a base model, and why not."),
     "summary": ("summary", "Count an adapter's parameters, as PEFT does."),
@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unyank": ("yank", "Take a yank back."),
     "deprecate": ("yank", "Advise against a version, and name its successor."),
     "metric": ("metric", "Attach the result of an evaluation to a version."),
-    "rm": ("remove", "Delete a young version, or an adapter whose versions are all young."),
+    "rm": ("rm", "Delete a young version, or an adapter whose versions are all young."),
     "verify": ("verify", "Hash a cached version again."),
     "cache": ("cache", "List, verify and empty the local cache."),
     "login": ("login", "Store a token for a registry."),
@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole way on a small real model: train, push, load, merge."),
     "train": ("train", "Train an adapter on a base model."),
     "plan": ("plan", "Estimate the memory that training takes."),
-    "run": ("answering", "Answer prompts with a base and adapters."),
+    "run": ("run", "Answer prompts with a base and adapters."),
     "merge": ("merge", "Merge an adapter into its base and save the model."),
     "serve": ("serve", "Start the registry and its web catalog."),
     "token": ("token", "Make, list and revoke tokens."),
@@ -174,7 +174,7 @@ def _show_os_error(error: OSError) -> int:
 
 def _show_error(message: str) -> None:
     """Print `error: …` on one line; findings that come as lines of their own stay so."""
-    from .output import cell, paint_error
+    from .terminal.output import cell, paint_error
 
     first, *findings = [cell(line) for line in message.splitlines() if line.strip()] or ["unknown"]
     click.echo("\n".join([paint_error(first), *(f"  {line}" for line in findings)]), err=True)

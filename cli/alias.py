@@ -8,11 +8,11 @@ import click
 
 from hub.refs import AdapterRef, parse_alias
 
-from .options import REF, registry_option
-from .output import Output, date_text, note, printing
+from .terminal.options import REF, registry_option
+from .terminal.output import Output, date_text, note, printing
 
 if TYPE_CHECKING:
-    from hub.client import Client
+    from hub.client.api import Client
 
 
 @click.command()
@@ -43,7 +43,7 @@ def alias(
         lorahub alias task/qa prod --delete
     """
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     if delete and history:
         raise click.UsageError("--delete and --history exclude each other")
@@ -62,7 +62,7 @@ def alias(
 
 
 def _move(client: Client, ref: AdapterRef, alias: str, expect: str | None, protected: bool | None, out: Output) -> None:
-    from hub.client import UNCHECKED
+    from hub.client.api import UNCHECKED
 
     name = parse_alias(alias)
     version = ref.version or client.resolve(ref).version

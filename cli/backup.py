@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from .operator import open_registry, server_options
-from .output import Output, printing_json
+from .terminal.operator import open_registry, server_options
+from .terminal.output import Output, printing_json
 
 
 @click.command("backup")
@@ -34,7 +34,7 @@ def backup(target: Path, data: Path | None, database: str | None, store: str | N
 @printing_json
 def restore(source: Path, data: Path | None, database: str | None, store: str | None, out: Output) -> None:
     """Fill an empty registry from the backup SOURCE.  Every byte is checked against the backup's hashes."""
-    from hub.registry.backup import restore as restore_into
+    from hub.registry.upkeep.backup import restore as restore_into
 
     with open_registry(data, database, store, may_create=True) as registry:
         report = restore_into(registry.context, str(source))

@@ -10,15 +10,15 @@ import click
 from hub.errors import IntegrityError, VersionNotFound
 from hub.refs import AdapterRef
 
-from .output import Output, note, printing, printing_json, size_text
-from .progress import CliObserver
+from .terminal.output import Output, note, printing, printing_json, size_text
+from .terminal.progress import CliObserver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hub.cache import Cache, Snapshot
-    from hub.offline import KnownVersions
-    from hub.records import VersionInfo
+    from hub.client.cache import Cache, Snapshot
+    from hub.client.offline import KnownVersions
+    from hub.client.records import VersionInfo
 
 
 @click.group()
@@ -30,7 +30,7 @@ def cache() -> None:
 @printing
 def list_(out: Output) -> None:
     """List the versions in the cache, with the names that the registry gave them."""
-    from hub.cache_care import snapshots_by_adapter, total_bytes
+    from hub.client.cache_care import snapshots_by_adapter, total_bytes
 
     cache, known = _open()
     names = {info.digest: info for name in known.adapters() for info in known.versions(name)}
@@ -55,7 +55,7 @@ def list_(out: Output) -> None:
 @printing_json
 def verify(out: Output) -> None:
     """Hash everything again.  What is damaged is removed and named; exits 6 if anything was."""
-    from hub.cache_care import total_bytes, verify_all
+    from hub.client.cache_care import total_bytes, verify_all
 
     cache, _ = _open()
     damaged = verify_all(cache, CliObserver())
@@ -75,8 +75,8 @@ def verify(out: Output) -> None:
 @printing_json
 def prune(everything: bool, out: Output) -> None:
     """Remove what no cached version uses, and downloads that nobody has gone on with for an hour."""
-    from hub.cache_care import clear
-    from hub.cache_care import prune as prune_cache
+    from hub.client.cache_care import clear
+    from hub.client.cache_care import prune as prune_cache
 
     cache, _ = _open()
     removed = clear(cache) if everything else prune_cache(cache)
@@ -91,7 +91,7 @@ def prune(everything: bool, out: Output) -> None:
 @printing_json
 def rm(ref: str, out: Output) -> None:
     """Remove the versions of an adapter from the cache; with @v3, that one.  The registry keeps them."""
-    from hub.cache_care import remove_version
+    from hub.client.cache_care import remove_version
 
     cache, known = _open()
     parsed = AdapterRef.parse(ref)
@@ -118,8 +118,8 @@ def _ref_of(item: Snapshot, names: Mapping[str, VersionInfo]) -> str:
 
 
 def _open() -> tuple[Cache, KnownVersions]:
-    from hub.cache import Cache
-    from hub.offline import KnownVersions
+    from hub.client.cache import Cache
+    from hub.client.offline import KnownVersions
     from hub.settings import ClientSettings
 
     settings = ClientSettings.from_env(os.environ)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .operator import server_options, server_settings
-from .output import Output, printing_json
+from .terminal.operator import server_options, server_settings
+from .terminal.output import Output, printing_json
 
 if TYPE_CHECKING:
-    from hub.registry.database import Database
+    from hub.registry.db.database import Database
 
 
 @click.group("db")
@@ -64,7 +64,7 @@ def reindex(data: Path | None, database: str | None, store: str | None) -> None:
 
     For when `lorahub fsck` says that an adapter is not found by what it has.
     """
-    from hub.registry import facets
+    from hub.registry.search import facets
 
     with _open(data, database, store) as opened:
         click.echo(f"{opened.transact(facets.rebuild):,} adapters are in the index.")
@@ -100,7 +100,7 @@ def _moved(before: str | None, after: str | None) -> str:
 @contextmanager
 def _open(data: Path | None, database: str | None, store: str | None) -> Iterator[Database]:
     """Open the database alone: its schema may be of another release, which a Registry refuses."""
-    from hub.registry.database import Database
+    from hub.registry.db.database import Database
 
     opened = Database(server_settings(data, database, store).database)
     try:

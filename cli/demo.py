@@ -33,7 +33,7 @@ def demo(base: str | None, folder: Path | None) -> None:
     # the time; sleeping costs next to nothing on an idle machine.  It counts when torch is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from hub.training.demo import run_demo
+        from hub.demo.story import run_demo
     except ImportError as error:
         raise Unavailable(
             f"The demo's packages are not installed ({error.name} is missing). Install lorahub-registry[demo]."

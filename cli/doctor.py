@@ -6,7 +6,7 @@ import os
 
 import click
 
-from .output import Output, printing_json
+from .terminal.output import Output, printing_json
 
 
 @click.command()
@@ -16,7 +16,7 @@ def doctor(out: Output) -> int:
 
     Exits 1 if something is broken; what is merely not installed is a warning.
     """
-    from hub.doctor import ERROR, OK, diagnose
+    from hub.client.doctor import ERROR, OK, diagnose
     from hub.settings import ClientSettings, config_path
 
     settings, broken = ClientSettings.from_env(os.environ), False

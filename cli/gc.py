@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from .operator import open_registry, server_options
-from .output import Output, printing_json
+from .terminal.operator import open_registry, server_options
+from .terminal.output import Output, printing_json
 
 
 @click.command("gc")

@@ -8,8 +8,8 @@ import click
 
 from hub.refs import AdapterName
 
-from .options import NAME, registry_option
-from .output import Output, note, printing
+from .terminal.options import NAME, registry_option
+from .terminal.output import Output, note, printing
 
 
 @click.command("import")
@@ -25,7 +25,7 @@ def import_(url: str, name: AdapterName, message: str, token_stdin: bool, regist
     URL is an adapter of another lorahub or of the Hugging Face Hub; the registry fetches it, not this machine.
     """
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     token = sys.stdin.readline(4096).strip() if token_stdin else None
     with Client(client_settings(registry)) as client:

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from .options import registry_option
-from .output import Output, note, printing_json, warn
+from .terminal.options import registry_option
+from .terminal.output import Output, note, printing_json, warn
 
 
 @click.command()
@@ -22,7 +22,7 @@ def login(endpoint: str | None, out: Output) -> None:
     \b
         lorahub login https://lorahub.example < token.txt
     """
-    from hub.accounts import log_in, sends_in_the_clear
+    from hub.client.accounts import log_in, sends_in_the_clear
     from hub.settings import ClientSettings, config_path
 
     settings = ClientSettings.from_env(os.environ)
@@ -45,7 +45,7 @@ def login(endpoint: str | None, out: Output) -> None:
 @registry_option
 def logout(registry: str | None) -> None:
     """Forget the stored token of the registry.  The token itself stays valid: revoke it with `lorahub token`."""
-    from hub.accounts import log_out
+    from hub.client.accounts import log_out
     from hub.settings import ClientSettings, config_path
 
     settings = ClientSettings.from_env(os.environ)
@@ -64,7 +64,7 @@ def logout(registry: str | None) -> None:
 @printing_json
 def whoami(registry: str | None, out: Output) -> None:
     """Show the user, roles and scopes that the registry sees in your token."""
-    from hub.client import Client
+    from hub.client.api import Client
     from hub.settings import ClientSettings
 
     settings = ClientSettings.from_env(os.environ)

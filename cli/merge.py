@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from hub.sources import Source
+from hub.client.sources import Source
 
-from .extras import needs
-from .options import SOURCE, registry_option
-from .output import Output, note, printing_json
+from .terminal.extras import needs
+from .terminal.options import SOURCE, registry_option
+from .terminal.output import Output, note, printing_json
 
 MODES = click.Choice(["dequant", "from-base", "requant"])
 

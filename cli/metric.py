@@ -6,8 +6,8 @@ import click
 
 from hub.refs import AdapterRef
 
-from .options import REF, registry_option
-from .output import note
+from .terminal.options import REF, registry_option
+from .terminal.output import note
 from .yank import exact_version
 
 
@@ -23,7 +23,7 @@ def metric(ref: AdapterRef, name: str, value: float, dataset: str | None, regist
     The same NAME and dataset again replaces it.  The catalog and `lorahub show` tell it; searches can ask for it.
     """
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     with Client(client_settings(registry)) as client:
         client.set_metric(ref.adapter, exact_version(ref), name, value, dataset)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .operator import asking
-from .output import Output, date_text, printing, printing_json, size_text
+from .terminal.operator import asking
+from .terminal.output import Output, date_text, printing, printing_json, size_text
 
 if TYPE_CHECKING:
-    from hub.client_admin import AdminClient
+    from hub.client.admin import AdminClient
 
 ROLES = ("reader", "publisher", "owner")
 

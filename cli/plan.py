@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .extras import needs
-from .output import Output, printing_json
+from .terminal.extras import needs
+from .terminal.output import Output, printing_json
 
 
 @click.command()

@@ -8,9 +8,9 @@ import click
 
 from hub.refs import AdapterRef
 
-from .options import REF, registry_option
-from .output import Output, printing
-from .progress import CliObserver
+from .terminal.options import REF, registry_option
+from .terminal.output import Output, printing
+from .terminal.progress import CliObserver
 
 
 @click.command()
@@ -25,8 +25,8 @@ def pull(ref: AdapterRef, to: Path | None, registry: str | None, out: Output) ->
     cache alone.
     """
     from hub.api import client_settings
-    from hub.client import Client
-    from hub.sync import copy_out, fetch, resolve
+    from hub.client.api import Client
+    from hub.client.sync import copy_out, fetch, resolve
 
     settings, observer = client_settings(registry), CliObserver()
     with Client(settings) as client:

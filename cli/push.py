@@ -9,9 +9,9 @@ import click
 
 from hub.refs import AdapterName, AdapterRef
 
-from .options import NAME, REF, registry_option
-from .output import Output, note, printing, size_text
-from .progress import CliObserver
+from .terminal.options import NAME, REF, registry_option
+from .terminal.output import Output, note, printing, size_text
+from .terminal.progress import CliObserver
 
 
 @click.command()
@@ -45,7 +45,7 @@ def push(
     interrupted goes on where it stopped when it is run again.
     """
     from hub.api import push_folder
-    from hub.sync import Publication
+    from hub.client.sync import Publication
 
     publication = Publication(task, message, alias, private, trained_from)
     observer = CliObserver()

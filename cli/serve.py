@@ -39,8 +39,8 @@ def serve(
     from hub.settings import ServerSettings, config_path
 
     try:
-        from hub.web.log import configure_logging
-        from hub.web.serve import serve as run
+        from hub.web.server.log import configure_logging
+        from hub.web.server.serve import serve as run
     except ImportError as error:
         raise Unavailable(
             f"The server's packages are not installed ({error.name} is missing). Install lorahub-registry[server]."

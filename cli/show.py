@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from hub.records import AdapterInfo, Deprecation, VersionInfo
+from hub.client.records import AdapterInfo, Deprecation, VersionInfo
 from hub.refs import AdapterRef
 
-from .options import registry_option
-from .output import Output, date_text, printing, size_text
-from .progress import CliObserver
+from .terminal.options import registry_option
+from .terminal.output import Output, date_text, printing, size_text
+from .terminal.progress import CliObserver
 
 
 @click.command()
@@ -19,12 +19,12 @@ from .progress import CliObserver
 def show(ref: str, registry: str | None, out: Output) -> None:
     """Show the versions and aliases of an adapter; with @v3, @prod or @latest, that one version and its files."""
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     parsed = AdapterRef.parse(ref)
     settings = client_settings(registry)
     if "@" in ref:
-        from hub.sync import resolve
+        from hub.client.sync import resolve
 
         _show_version(resolve(parsed, settings, CliObserver()), out)
         return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from hub.sources import Source
+from hub.client.sources import Source
 
-from .options import SOURCE, registry_option
-from .output import Output, note, printing_json
-from .progress import CliObserver
+from .terminal.options import SOURCE, registry_option
+from .terminal.output import Output, note, printing_json
+from .terminal.progress import CliObserver
 
 
 @click.command()

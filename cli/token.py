@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .operator import asking, open_registry, server_options
-from .output import Output, date_text, note, printing
+from .terminal.operator import asking, open_registry, server_options
+from .terminal.output import Output, date_text, note, printing
 
 if TYPE_CHECKING:
-    from hub.client_admin import AdminClient
+    from hub.client.admin import AdminClient
 
 SCOPES = ("read", "publish", "admin")
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.sources import Source
+from hub.client.sources import Source
 
-from .extras import needs
-from .options import SOURCE, registry_option
-from .output import Output, is_terminal, note, printing_json
+from .terminal.extras import needs
+from .terminal.options import SOURCE, registry_option
+from .terminal.output import Output, is_terminal, note, printing_json
 
 if TYPE_CHECKING:
     from hub.training import TrainingStep

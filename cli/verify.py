@@ -6,9 +6,9 @@ import click
 
 from hub.refs import AdapterRef
 
-from .options import REF, registry_option
-from .output import Output, printing_json, size_text
-from .progress import CliObserver
+from .terminal.options import REF, registry_option
+from .terminal.output import Output, printing_json, size_text
+from .terminal.progress import CliObserver
 
 
 @click.command()
@@ -21,9 +21,9 @@ def verify(ref: AdapterRef, registry: str | None, out: Output) -> None:
     A damaged file is thrown away, so that the next pull fetches it anew.  Exits 6 if there was one.
     """
     from hub.api import client_settings
-    from hub.cache import Cache
-    from hub.cache_care import verify_version
-    from hub.sync import resolve
+    from hub.client.cache import Cache
+    from hub.client.cache_care import verify_version
+    from hub.client.sync import resolve
 
     settings, observer = client_settings(registry), CliObserver()
     info = resolve(ref, settings, observer)

@@ -7,8 +7,8 @@ import click
 from hub.errors import InvalidRef
 from hub.refs import AdapterRef
 
-from .options import REF, registry_option
-from .output import note
+from .terminal.options import REF, registry_option
+from .terminal.output import note
 
 
 @click.command()
@@ -21,7 +21,7 @@ def yank(ref: AdapterRef, reason: str, registry: str | None) -> None:
     It can still be pulled by its exact ref, with a warning that gives the reason; @latest passes it over.
     """
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     with Client(client_settings(registry)) as client:
         client.yank(ref.adapter, exact_version(ref), reason)
@@ -34,7 +34,7 @@ def yank(ref: AdapterRef, reason: str, registry: str | None) -> None:
 def unyank(ref: AdapterRef, registry: str | None) -> None:
     """Take a yank back."""
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     with Client(client_settings(registry)) as client:
         client.unyank(ref.adapter, exact_version(ref))
@@ -49,7 +49,7 @@ def unyank(ref: AdapterRef, registry: str | None) -> None:
 def deprecate(ref: AdapterRef, reason: str, successor: AdapterRef | None, registry: str | None) -> None:
     """Advise against the version REF, and point to a better one."""
     from hub.api import client_settings
-    from hub.client import Client
+    from hub.client.api import Client
 
     with Client(client_settings(registry)) as client:
         client.deprecate(ref.adapter, exact_version(ref), reason, successor)

@@ -12,24 +12,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hub.adapter_diff import AdapterDiff
+    from hub.adapter.diff import AdapterDiff
     from hub.api import check, diff, info, pull, push, search, summary
-    from hub.compat import CompatReport
     from hub.errors import HubError
-    from hub.parameters import ParameterSummary
+    from hub.fit.parameters import ParameterSummary
+    from hub.fit.report import CompatReport
     from hub.refs import AdapterRef
     from hub.runtime import MergeReport, Model, load
     from hub.training import MemoryPlan, plan, train
 
 _HOMES = {
-    "AdapterDiff": "hub.adapter_diff",
+    "AdapterDiff": "hub.adapter.diff",
     "AdapterRef": "hub.refs",
-    "CompatReport": "hub.compat",
+    "CompatReport": "hub.fit.report",
     "HubError": "hub.errors",
     "MemoryPlan": "hub.training",
     "MergeReport": "hub.runtime",
     "Model": "hub.runtime",
-    "ParameterSummary": "hub.parameters",
+    "ParameterSummary": "hub.fit.parameters",
     "check": "hub.api",
     "diff": "hub.api",
     "info": "hub.api",

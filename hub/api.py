@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hub.client import Client, Query
-from hub.progress import Observer
-from hub.provenance import Provenance
-from hub.records import AdapterInfo, VersionInfo
+from hub.adapter.provenance import Provenance
+from hub.client.api import Client, Query
+from hub.client.progress import Observer
+from hub.client.records import AdapterInfo, VersionInfo
+from hub.client.sources import parse_source
+from hub.client.sync import Prepared, Publication, Pushed, copy_out, prepare, resolve, send
+from hub.client.sync import pull as pull_version
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
-from hub.sources import parse_source
-from hub.sync import Prepared, Publication, Pushed, copy_out, prepare, resolve, send
-from hub.sync import pull as pull_version
 
 if TYPE_CHECKING:
-    from hub.adapter_diff import AdapterDiff
-    from hub.compat import CompatReport
-    from hub.lora_config import LoraConfig
-    from hub.parameters import ParameterSummary
+    from hub.adapter.config import LoraConfig
+    from hub.adapter.diff import AdapterDiff
+    from hub.fit.parameters import ParameterSummary
+    from hub.fit.report import CompatReport
 
 RefLike = str | os.PathLike[str] | AdapterRef
 
@@ -107,8 +107,8 @@ def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer:
     """Read, check and hash what a push would send, without sending it.  Raises what `push` raises of the folder."""
     if base is None:
         return prepare(folder, None, observer)
-    from hub.bases import open_base
-    from hub.checking import check_prepared
+    from hub.client.bases import open_base
+    from hub.client.checking import check_prepared
 
     spec = open_base(base, offline=ClientSettings.from_env(os.environ).offline)
     prepared = prepare(folder, spec.identity(), observer)
@@ -143,8 +143,8 @@ def check(
     base: a model folder or a Hugging Face id, of which only the config and the headers are read.
     The adapter's own weights are looked at (NaN, all zero) where they are on this disk.
     """
-    from hub.bases import open_base
-    from hub.checking import check_source
+    from hub.client.bases import open_base
+    from hub.client.checking import check_source
 
     settings = client_settings(registry)
     return check_source(parse_source(ref), open_base(base, offline=settings.offline), settings, observer)
@@ -162,10 +162,10 @@ def summary(
     ref: may also be a config alone, the file adapter_config.json or a LoraConfig; it needs the base.
     base: a model folder, its config.json, or a Hugging Face id.
     """
-    from hub.bases import open_base
-    from hub.checking import describe
-    from hub.lora_config import LoraConfig
-    from hub.parameters import summarize
+    from hub.adapter.config import LoraConfig
+    from hub.client.bases import open_base
+    from hub.client.checking import describe
+    from hub.fit.parameters import summarize
 
     settings = client_settings(registry)
     adapter = ref if isinstance(ref, LoraConfig) else describe(parse_source(ref), settings, observer)
@@ -174,7 +174,7 @@ def summary(
 
 def diff(a: RefLike, b: RefLike, *, registry: str | None = None, observer: Observer | None = None) -> AdapterDiff:
     """Compare two adapters: config, tensors, and per module how far the two updates point the same way."""
-    from hub.adapter_diff import diff as compare
+    from hub.adapter.diff import diff as compare
 
     return compare(pull(a, registry=registry, observer=observer), pull(b, registry=registry, observer=observer))
 

@@ -22,8 +22,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
-from hub import strict_json
 from hub.errors import InvalidManifest, UnsafeFile
+from hub.formats import strict_json
+from hub.formats.readable import SHA256_HEX
 
 SCHEMA = 1
 CONFIG_FILE = "adapter_config.json"
@@ -35,7 +36,6 @@ MAX_MANIFEST_VALUES = 800_000
 
 MAX_PATH_BYTES = 200
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?\Z", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -64,7 +64,7 @@ class BaseIdentity:
 
     id: what adapter_config.json calls it.  revision: its commit there.
     shapes: fingerprint of tensor names and shapes.  weights: fingerprint of sampled weights.
-    sketch: base64 of the sampled blocks, which also recognise a cast or 4-bit copy.  See `hub.base_spec`.
+    sketch: base64 of the sampled blocks, which also recognise a cast or 4-bit copy.  See `hub.base.spec`.
     """
 
     id: str | None = None
@@ -283,7 +283,7 @@ def _parse_file(item: object) -> FileEntry:
     if not isinstance(item, dict) or set(item) != {"path", "size", "sha256"}:
         raise InvalidManifest("Every file of a manifest has a path, a size and a sha256, and nothing else.")
     path, size, sha256 = item["path"], item["size"], item["sha256"]
-    if not isinstance(path, str) or not _is_count(size) or not isinstance(sha256, str) or not _SHA256.match(sha256):
+    if not isinstance(path, str) or not _is_count(size) or not isinstance(sha256, str) or not SHA256_HEX.match(sha256):
         raise InvalidManifest(f"The manifest's entry for {str(path)[:80]!r} is malformed.")
     return FileEntry(path, size, sha256)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hub.atomic_files import write_atomically
 from hub.errors import InvalidRequest
+from hub.formats.atomic_files import write_atomically
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8750"
 DEFAULT_PORT = 8750

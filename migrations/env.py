@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from hub.registry.models import Model
+from hub.registry.db.models import Model
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Model.metadata, render_as_batch=True, transactional_ddl=True)

@@ -20,17 +20,18 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from . import catalog, hf_api
 from .api import register_api
-from .bodies import CheckedBodies
-from .errors import register_error_handlers
-from .fast_lane import QUICK_ANSWERS, FastLane, QuickAnswers
-from .health import health
-from .identity import caller_key, remember_registry
-from .limits import register_limits
-from .metrics import measure
-from .raw_path import CONVERTERS, KeepEncodedSlashes
-from .security import protect
+from .api.fast_lane import QUICK_ANSWERS, FastLane, QuickAnswers
+from .catalog import routes as catalog
+from .hf import api as hf_api
+from .http.bodies import CheckedBodies
+from .http.errors import register_error_handlers
+from .http.health import health
+from .http.identity import caller_key, remember_registry
+from .http.limits import register_limits
+from .http.metrics import measure
+from .http.raw_path import CONVERTERS, KeepEncodedSlashes
+from .http.security import protect
 
 MAX_JSON_BYTES = 20 * 1024 * 1024
 """Of a body that is read whole, such as a manifest; uploads set limits of their own."""

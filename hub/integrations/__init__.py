@@ -1,0 +1,1 @@
+"""Other engines and formats, one file each.  Imports: `runtime` and below."""

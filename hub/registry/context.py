@@ -11,9 +11,10 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from hub.registry import schema
-from hub.registry.database import SAFE_SQLITE, Database
-from hub.registry.models import ServerValueRow
-from hub.registry.store import BlobStore, open_store
+from hub.registry.db.database import SAFE_SQLITE, Database
+from hub.registry.db.models import ServerValueRow
+from hub.registry.storage.opening import open_store
+from hub.registry.storage.store import BlobStore
 from hub.settings import ServerSettings
 
 UPLOAD_LIFETIME = timedelta(hours=24)

@@ -6,7 +6,6 @@ The migrations are Alembic's, in the package `hub.migrations`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -17,9 +16,9 @@ from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.orm import Session
 
 from hub.errors import InvalidRequest, Unavailable
-from hub.registry import facets
-from hub.registry.database import Database
-from hub.registry.models import AdapterRow, TermRow
+from hub.registry.db.database import Database
+from hub.registry.db.models import AdapterRow, TermRow
+from hub.registry.search import facets
 
 # Any number will do, as long as all servers of one database agree on it.
 _LOCK = 0x6C68_7562
@@ -98,8 +97,6 @@ def _lock(connection: Connection) -> None:
 
 
 def _config() -> Config:
-    import hub.migrations
-
     config = Config()
-    config.set_main_option("script_location", str(Path(hub.migrations.__file__).parent))
+    config.set_main_option("script_location", "hub.migrations:")  # alembic's spelling of a package's folder
     return config

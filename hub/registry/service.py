@@ -21,36 +21,28 @@ from typing import Any
 
 from hub.manifest import Manifest
 from hub.refs import AdapterName, AdapterRef
-from hub.registry import (
+from hub.registry.accounts import limits, namespaces, quotas, sessions, tokens, users
+from hub.registry.context import Context
+from hub.registry.events import audit, webhooks
+from hub.registry.library import (
     adapters,
     aliases,
-    audit,
-    backup,
     bases,
     blobs,
     catalog,
     drafts,
     files,
-    fsck,
-    gc,
     importing,
-    limits,
     metrics,
-    namespaces,
     publish,
-    quotas,
     resolving,
-    sessions,
-    tokens,
     uploads,
-    users,
     versions,
-    webhooks,
 )
-from hub.registry.access import ANONYMOUS, Action, Actor
-from hub.registry.context import Context
-from hub.registry.resolving import VersionCache
-from hub.registry.streams import ByteStream
+from hub.registry.library.resolving import VersionCache
+from hub.registry.rights.access import ANONYMOUS, Action, Actor
+from hub.registry.storage.streams import ByteStream
+from hub.registry.upkeep import backup, fsck, gc
 from hub.registry.values import (
     Adapter,
     Alias,

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from hub.adapter_content import AdapterContent, check_content, summarize
+from hub.adapter.config import LoraConfig
+from hub.adapter.content import AdapterContent, check_content, summarize
 from hub.errors import InvalidAdapter, InvalidSafetensors, Unsupported
-from hub.lora_config import LoraConfig
+from hub.formats.safetensors_header import Header, TensorInfo, parse_header
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, TensorEntry
-from hub.safetensors_header import Header, TensorInfo, parse_header
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,

@@ -17,8 +17,8 @@ from hub.runtime.adapter_weights import read_head, read_weights
 from hub.runtime.attach import Attachment
 from hub.runtime.build import build_updates
 from hub.runtime.fit import check_fit
+from hub.runtime.loaded import Loaded
 from hub.runtime.modes import kept_tensors
-from hub.runtime.slots import Loaded
 from hub.runtime.updates import Update
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-from hub import compat
-from hub.base_spec import BaseSpec
+from hub.base.spec import BaseSpec
+from hub.fit import report as compat
 from hub.manifest import Manifest
 
 

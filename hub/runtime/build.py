@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hub.adapter_content import summarize, token_indices_for
-from hub.adapter_keys import AdapterTensor
+from hub.adapter.config import LoraConfig
+from hub.adapter.content import summarize, token_indices_for
+from hub.adapter.keys import AdapterTensor
 from hub.errors import Incompatible, Unsupported
-from hub.lora_config import LoraConfig
 from hub.runtime import dense
 from hub.runtime.adapter_weights import AdapterWeights
 from hub.runtime.layers import clone_with

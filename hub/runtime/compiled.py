@@ -20,8 +20,8 @@ from torch import nn
 
 from hub.errors import Incompatible, Unsupported
 from hub.runtime import dense
+from hub.runtime.loaded import Loaded
 from hub.runtime.selection import BARE, Choice
-from hub.runtime.slots import Loaded
 from hub.runtime.updates import LowRank
 
 MAX_ROWS = 1024

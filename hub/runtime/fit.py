@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from hub.adapter_content import AdapterContent, summarize
-from hub.adapter_keys import is_saved_module
-from hub.blueprint import ModuleShape
+from hub.adapter.config import LoraConfig
+from hub.adapter.content import AdapterContent, summarize
+from hub.adapter.keys import is_saved_module
+from hub.base.blueprint import ModuleShape
 from hub.errors import Incompatible
-from hub.lora_config import LoraConfig
+from hub.fit.placement import ALL_LINEAR, TargetRule
 from hub.runtime import dense
-from hub.targets import ALL_LINEAR, TargetRule
 
 
 def check_fit(content: AdapterContent, modules: Mapping[str, nn.Module]) -> None:

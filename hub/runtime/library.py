@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hub.client.sources import parse_source
 from hub.errors import AdapterNotFound, Conflict
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest
 from hub.refs import AdapterRef
 from hub.runtime.adapters import Placement, load_adapter
 from hub.runtime.attach import Attachment
-from hub.runtime.slots import Loaded, Slots
-from hub.sources import parse_source
+from hub.runtime.loaded import Loaded
+from hub.runtime.slots import Slots
 
 if TYPE_CHECKING:
-    from hub.base_spec import BaseSpec
-    from hub.records import VersionInfo
+    from hub.base.spec import BaseSpec
+    from hub.client.records import VersionInfo
     from hub.runtime.base_check import BaseCheck
     from hub.settings import ClientSettings
 
@@ -146,7 +147,7 @@ class Library:
             return self._load(asked, name, Path(name), None)
 
     def _add_version(self, asked: RefLike, source: AdapterRef) -> Loaded:
-        from hub import sync
+        from hub.client import sync
 
         if self._settings is None:
             raise AdapterNotFound(f"{source} names a registry's adapter, and this model was loaded without a registry.")

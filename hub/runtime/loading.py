@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hub import sync
-from hub.base_spec import BaseSpec
+from hub.base.spec import BaseSpec
+from hub.client import sync
+from hub.client.records import VersionInfo
+from hub.client.sources import parse_source
 from hub.errors import InvalidRequest
-from hub.records import VersionInfo
 from hub.refs import AdapterRef
 from hub.runtime import four_bit
 from hub.runtime.adapters import Placement
@@ -27,7 +28,6 @@ from hub.runtime.origin import Origin
 from hub.runtime.selection import Selection
 from hub.runtime.slots import Slots
 from hub.settings import ClientSettings
-from hub.sources import parse_source
 
 DEFAULT_SLOTS = 8
 QUANTIZATIONS = ("nf4", None)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hub.base_spec import BaseSpec, Block, TensorShape
+from hub.base.spec import BaseSpec, Block, TensorShape
 from hub.errors import HubError
 from hub.runtime import dense
 

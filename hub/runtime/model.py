@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hub.errors import Conflict, InvalidRequest
-from hub.parameters import ParameterSummary, summarize
+from hub.fit.parameters import ParameterSummary, summarize
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
 from hub.runtime.choosing import Ref, Use, check_rows, label_of, refs_of, rows_of

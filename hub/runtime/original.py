@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from hub.adapter_files import LocalFile, Readable
-from hub.base_checkpoint import open_checkpoint
+from hub.base.checkpoint import open_checkpoint
 from hub.errors import InvalidRequest
+from hub.formats.readable import LocalFile, Readable
 from hub.runtime import dense
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from hub.adapter_content import AdapterContent
 from hub.errors import Unavailable
-from hub.runtime.selection import Choice
-from hub.runtime.updates import Update
+from hub.runtime.loaded import Loaded
 
 if TYPE_CHECKING:
     from hub.runtime.compiled import SlotBank
 
 log = logging.getLogger("hub.runtime")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """One adapter in memory.  updates: module index -> update.  folder: where it can be read again."""
-
-    ref: str
-    folder: Path
-    content: AdapterContent
-    updates: Mapping[int, Update]
-    size_bytes: int
-    choice: Choice = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "choice", Choice(self.updates, (self.ref,), self.ref))
 
 
 class Slots:

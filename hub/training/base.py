@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub.base_spec import BaseSpec
-from hub.bases import open_base
+from hub.base.spec import BaseSpec
+from hub.client.bases import open_base
 from hub.errors import InvalidRequest
 from hub.manifest import BaseIdentity
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from hub.base_spec import BaseSpec, ModuleShape
-from hub.bases import open_base
+from hub.base.spec import BaseSpec, ModuleShape
+from hub.client.bases import open_base
 from hub.errors import InvalidRequest
 from hub.training.loss import MAX_PACKED_TOKENS
 from hub.training.trainer import DEFAULT_TARGETS

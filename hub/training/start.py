@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.api import client_settings
-from hub.checking import check_source
+from hub.client.checking import check_source
+from hub.client.sources import parse_source
+from hub.client.sync import fetch, resolve
 from hub.refs import AdapterRef
-from hub.sources import parse_source
-from hub.sync import fetch, resolve
 from hub.training.base import TrainingBase
 
 

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hub.adapter.provenance import Provenance
 from hub.errors import InvalidRequest, TrainingDiverged
-from hub.provenance import Provenance
 from hub.refs import AdapterRef
 from hub.training.base import TrainingBase, choose_device, load_model, load_tokenizer
 from hub.training.card import write_card

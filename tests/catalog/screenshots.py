@@ -26,7 +26,7 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 from safetensors.numpy import save_file
 
-from hub.base_spec import BaseSpec
+from hub.base.spec import BaseSpec
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
 from hub.registry.service import ANONYMOUS, Registry

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
 from hub.registry.service import Actor, Registry

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.web.cards import MAX_CARD_BYTES, Card, render_card
+from hub.web.catalog.cards import MAX_CARD_BYTES, Card, render_card
 from tests.catalog.payloads import FRAGMENTS, corpus, costly
 
 BANNED = {*re.findall(r"\w+", "script style iframe object embed form input button svg math meta link base video audio")}

@@ -16,12 +16,12 @@ from safetensors.numpy import load_file
 
 from hub.errors import Gated, HubError
 from hub.refs import AdapterName, AdapterRef
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Actor, Registry
 from hub.registry.values import StoredFile, Version
 from hub.settings import ServerSettings
-from hub.web.pages import insight
-from hub.web.pages.insight import Insights, StoredContent
+from hub.web.catalog.pages import insight
+from hub.web.catalog.pages.insight import Insights, StoredContent
 from tests.catalog.seeds import Publisher
 
 QA = AdapterName.parse("task/qa")

@@ -21,8 +21,8 @@ from hub.refs import AdapterName
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
-from hub.web.pages.feeds import ATOM
-from hub.web.snippets import SnippetSource, snippets
+from hub.web.catalog.pages.feeds import ATOM
+from hub.web.catalog.snippets import SnippetSource, snippets
 from tests.catalog.addresses import ADDRESSES
 from tests.catalog.conftest import Site
 

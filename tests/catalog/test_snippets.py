@@ -10,7 +10,7 @@ import pytest
 
 from hub.manifest import FileEntry
 from hub.refs import AdapterRef
-from hub.web.snippets import Snippet, SnippetSource, base_argument, snippets, vllm_rank
+from hub.web.catalog.snippets import Snippet, SnippetSource, base_argument, snippets, vllm_rank
 
 SOURCE = SnippetSource(
     ref=AdapterRef.parse("task/qa@v3"),

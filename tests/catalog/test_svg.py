@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hub.web.svg import HEAT_STEPS, Heat, badge, bars, heat_map, heat_step, meter
+from hub.web.catalog.svg import HEAT_STEPS, Heat, badge, bars, heat_map, heat_step, meter
 
 SVG = "{http://www.w3.org/2000/svg}"
 

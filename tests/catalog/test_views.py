@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from hub.adapter.config import LoraConfig
 from hub.errors import InvalidRequest
-from hub.lora_config import LoraConfig
 from hub.manifest import BaseIdentity, FileEntry, Manifest, TensorEntry
 from hub.registry.values import Base, DailyDownloads, FacetValue, Page
-from hub.web.pages.bases import base_tree
-from hub.web.pages.changes import ModuleMove, field_changes, file_changes, tensor_changes, view_changes
-from hub.web.pages.feeds import ATOM, Entry, render_feed
-from hub.web.pages.formats import (
+from hub.web.catalog.pages.bases import base_tree
+from hub.web.catalog.pages.changes import ModuleMove, field_changes, file_changes, tensor_changes, view_changes
+from hub.web.catalog.pages.feeds import ATOM, Entry, render_feed
+from hub.web.catalog.pages.formats import (
     about_text,
     ago,
     base_name,
@@ -27,12 +27,12 @@ from hub.web.pages.formats import (
     natural_key,
     number_text,
 )
-from hub.web.pages.grid import OUTSIDE, place_of, rows_and_columns
-from hub.web.pages.layers import LayerRow, draw_layers, view_parameters
-from hub.web.pages.listing import FACET_SIZE, parse_query, view_listing
-from hub.web.pages.matrix import judge, judge_bases
-from hub.web.pages.memory import Memory
-from hub.web.pages.version import fill_days, serving_fit, targets
+from hub.web.catalog.pages.grid import OUTSIDE, place_of, rows_and_columns
+from hub.web.catalog.pages.layers import LayerRow, draw_layers, view_parameters
+from hub.web.catalog.pages.listing import FACET_SIZE, parse_query, view_listing
+from hub.web.catalog.pages.memory import Memory
+from hub.web.catalog.pages.verdicts import judge, judge_bases
+from hub.web.catalog.pages.version import fill_days, serving_fit, targets
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 

@@ -204,6 +204,6 @@ def test_doctor_sees_a_config_that_others_can_read(lonely, tmp_path):
 
 
 def test_text_of_a_registry_can_not_drive_a_terminal():
-    from hub.cli.output import cell
+    from hub.cli.terminal.output import cell
 
     assert cell("evil\x1b[2Jtext\r\n\u202ereversed") == "evil [2Jtext   reversed"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli.output import size_text
+from hub.cli.terminal.output import size_text
 from tests.cli.conftest import Machine
 from tests.client.tiny_base import write_base
 from tests.support.adapters import write_adapter

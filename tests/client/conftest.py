@@ -10,8 +10,8 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from hub.adapter_files import build_manifest
-from hub.cache import Cache
+from hub.adapter.files import build_manifest
+from hub.client.cache import Cache
 from hub.manifest import Manifest
 from hub.refs import AdapterName
 from tests.support.adapters import lora_config, write_adapter

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import hub
+from hub.adapter.config import LoraConfig
+from hub.client.progress import HubWarning
+from hub.client.records import VersionInfo
 from hub.errors import AdapterNotFound, Incompatible, InvalidAdapter, VersionNotFound
-from hub.lora_config import LoraConfig
-from hub.progress import HubWarning
-from hub.records import VersionInfo
 from tests.client.tiny_base import write_base
 from tests.support.adapters import lora_config, write_adapter
 from tests.support.server import RunningServer
@@ -78,7 +78,7 @@ def test_info_and_search_tell_what_the_registry_knows(at_home):
 
 
 def test_a_search_longer_than_a_page_is_whole(at_home, monkeypatch):
-    from hub.client import Client, Query
+    from hub.client.api import Client, Query
     from hub.settings import ClientSettings
 
     for number in range(5):
@@ -152,7 +152,7 @@ def test_diff_knows_equal_and_opposite_updates(at_home):
 
 
 def test_a_yanked_version_warns_a_program(at_home):
-    from hub.client import Client
+    from hub.client.api import Client
     from hub.settings import ClientSettings
 
     version = hub.push(write_adapter(at_home / "adapter", seed=93), "lib/yanked")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.base_spec import BaseMatch, BaseSpec, compare_identity
-from hub.bases import open_base
+from hub.base.spec import BaseMatch, BaseSpec, compare_identity
+from hub.client.bases import open_base
 from hub.errors import BaseNotFound, InvalidRequest, NetworkError
 from tests.client.tiny_base import TINY_LLAMA, write_base
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import cache as cache_module
-from hub.cache import Cache, is_sealed
-from hub.cache_care import clear, prune, remove_version, verify_all, verify_version
+from hub.client import cache as cache_module
+from hub.client.cache import Cache, is_sealed
+from hub.client.cache_care import clear, prune, remove_version, verify_all, verify_version
+from hub.client.progress import Observer
+from hub.client.records import VersionInfo
+from hub.client.sync import fetch
 from hub.errors import IntegrityError, StorageFull, UnsafeFile, VersionNotFound
 from hub.manifest import FileEntry, Manifest
-from hub.progress import Observer
-from hub.records import VersionInfo
 from hub.refs import AdapterName
 from hub.settings import ClientSettings
-from hub.sync import fetch
 from tests.client.conftest import NAME, fill
 from tests.support.adapters import write_adapter
 
@@ -52,7 +52,7 @@ def test_a_snapshot_has_the_files_of_its_version(cached, adapter):
 def test_equal_files_of_two_versions_lie_on_the_disk_once(cached, tmp_path, adapter):
     cache, manifest, folder = cached
     (adapter / "README.md").write_text("# another card\n")
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     second = build_manifest(adapter)
     assert second.digest != manifest.digest
@@ -63,7 +63,7 @@ def test_equal_files_of_two_versions_lie_on_the_disk_once(cached, tmp_path, adap
 
 
 def test_without_hard_links_a_snapshot_is_a_sealed_copy(tmp_path, adapter, monkeypatch):
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
@@ -94,7 +94,7 @@ def test_a_blob_that_was_only_touched_is_hashed_and_kept(cached):
 
 
 def test_a_snapshot_appears_whole_or_not_at_all(tmp_path, adapter, monkeypatch):
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     cache, manifest = Cache(tmp_path / "cache"), build_manifest(adapter)
     made: list[Path] = []
@@ -163,7 +163,7 @@ def test_a_damaged_manifest_is_written_again(cached, damaged):
 
 def test_the_lock_of_a_killed_holder_is_free(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from hub.cache import Cache; import os, signal\n"
+        "import sys; from pathlib import Path; from hub.client.cache import Cache; import os, signal\n"
         "with Cache(Path(sys.argv[1])).lock('a' * 64):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -213,7 +213,7 @@ def test_verify_of_all_names_what_was_damaged(cached, write_to):
 
 
 def test_verify_hashes_copies_where_there_are_no_links(tmp_path, adapter, monkeypatch, write_to):
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     monkeypatch.setattr(cache_module, "link_or_copy", cache_module.copy_sealed)
     cache, manifest = Cache(tmp_path / "cache"), build_manifest(adapter)
@@ -228,7 +228,7 @@ def test_verify_hashes_copies_where_there_are_no_links(tmp_path, adapter, monkey
 
 
 def test_what_is_not_cached_can_not_be_verified(tmp_path, adapter):
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     with pytest.raises(VersionNotFound, match="lorahub pull"):
         verify_version(info_of(build_manifest(adapter)), Cache(tmp_path / "empty"), Observer())
@@ -250,7 +250,7 @@ def test_prune_keeps_what_a_version_uses_and_what_is_young(cached):
 
 def test_removing_a_version_frees_its_bytes_and_no_others(cached, tmp_path):
     cache, manifest, _ = cached
-    from hub.adapter_files import build_manifest
+    from hub.adapter.files import build_manifest
 
     other_folder = write_adapter(tmp_path / "other", seed=7)
     other, other_name = build_manifest(other_folder), AdapterName("task", "other")

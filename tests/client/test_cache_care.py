@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from hub.cache import Cache
-from hub.cache_care import GRACE_SECONDS, clear, prune, remove_version, total_bytes, verify_all
-from hub.progress import Observer
+from hub.client.cache import Cache
+from hub.client.cache_care import GRACE_SECONDS, clear, prune, remove_version, total_bytes, verify_all
+from hub.client.progress import Observer
+from hub.client.sync import pull, push
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
-from hub.sync import pull, push
 from tests.client.conftest import NAME
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer
@@ -124,7 +124,7 @@ def test_leftovers_of_a_crash_go_after_an_hour_and_not_before(
     clear(cache)
     assert (file.exists(), building.exists()) == (True, True)
     now = time.time()
-    monkeypatch.setattr("hub.cache_care.time.time", lambda: now + GRACE_SECONDS + 1)
+    monkeypatch.setattr("hub.client.cache_care.time.time", lambda: now + GRACE_SECONDS + 1)
     clear(cache)
     assert (file.exists(), building.exists()) == (False, False)
     assert os.listdir(folder.parent) == []

@@ -7,8 +7,8 @@ import time
 import httpx2
 import pytest
 
-from hub.client import Client, Query
-from hub.connection import Connection
+from hub.client.api import Client, Query
+from hub.client.connection import Connection
 from hub.errors import InvalidRequest, NetworkError, Offline, TooManyRequests, Unauthenticated
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings

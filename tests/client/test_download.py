@@ -16,13 +16,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from hub.cache import Cache
-from hub.connection import Connection
+from hub.client.cache import Cache
+from hub.client.connection import Connection
+from hub.client.progress import Observer
+from hub.client.transfer import download_blob
 from hub.errors import DigestMismatch, NetworkError, StorageFull
 from hub.manifest import FileEntry
-from hub.progress import Observer
 from hub.settings import ClientSettings
-from hub.transfer import download_blob
 from tests.client.blob_server import blob_server
 from tests.support.fault_proxy import Fault, FaultProxy
 
@@ -178,12 +178,12 @@ def test_a_redirected_download_resumes_with_the_stores_own_etag(tmp_path):
 CHILD = """
 import sys, threading
 from pathlib import Path
-from hub.cache import Cache
-from hub.connection import Connection
+from hub.client.cache import Cache
+from hub.client.connection import Connection
 from hub.manifest import FileEntry
-from hub.progress import Observer
+from hub.client.progress import Observer
 from hub.settings import ClientSettings
-from hub.transfer import download_blob
+from hub.client.transfer import download_blob
 url, cache, size, sha256 = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 with Connection(ClientSettings(url, None, cache)) as connection:
     entry = FileEntry("f", size, sha256)
@@ -266,7 +266,7 @@ def test_a_full_disk_is_named_before_anything_is_fetched(tmp_path):
 
 
 def test_a_silent_server_ends_in_a_network_error_that_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("hub.transfer.ATTEMPTS", 2)
+    monkeypatch.setattr("hub.client.transfer.ATTEMPTS", 2)
     with blob_server(blobs={PATH: DATA}) as server, FaultProxy(server.port) as proxy:
         proxy.always = Fault(stall_at=1)
         with pytest.raises(NetworkError) as caught:
@@ -276,7 +276,7 @@ def test_a_silent_server_ends_in_a_network_error_that_says_what_to_do(tmp_path, 
 
 
 def test_no_server_is_said_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("hub.transfer.ATTEMPTS", 1)
+    monkeypatch.setattr("hub.client.transfer.ATTEMPTS", 1)
     with blob_server() as gone:
         pass
     with pytest.raises(NetworkError, match="lorahub serve"):
@@ -284,7 +284,7 @@ def test_no_server_is_said_so(tmp_path, monkeypatch):
 
 
 def test_errors_never_show_the_signature_of_a_store(tmp_path, monkeypatch):
-    monkeypatch.setattr("hub.transfer.ATTEMPTS", 1)
+    monkeypatch.setattr("hub.client.transfer.ATTEMPTS", 1)
     with blob_server() as store, blob_server() as registry:
         registry.redirects[PATH] = f"{store.url}/gone?signature=canary"
         with pytest.raises(Exception) as caught:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hub.client.progress import HubWarning
+from hub.client.records import AdapterInfo, Identity, SearchPage, UploadPlan, VersionInfo
+from hub.client.sync import pull, resolve
 from hub.errors import DigestMismatch, IntegrityError, InvalidRequest, NetworkError, UnsafeFile
 from hub.manifest import BaseIdentity, FileEntry, Manifest, canonical_json
-from hub.progress import HubWarning
-from hub.records import AdapterInfo, Identity, SearchPage, UploadPlan, VersionInfo
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
-from hub.sync import pull, resolve
 from tests.client.blob_server import BlobServer, blob_server
 
 NAME = AdapterName("task", "qa")

@@ -14,7 +14,7 @@ from tests.client.conftest import write_large_adapter
 
 CHILD = """
 import json, resource, sys
-import hub, hub.api, hub.bases, hub.checking
+import hub, hub.api, hub.client.bases, hub.client.checking
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 hub.search()
 idle = peak()

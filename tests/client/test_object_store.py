@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from hub import multipart
-from hub.client import Client
-from hub.connection import Connection
+from hub.client import multipart
+from hub.client.api import Client
+from hub.client.connection import Connection
+from hub.client.progress import Observer
+from hub.client.records import UploadPlan
+from hub.client.sync import prepare, pull, push
 from hub.manifest import FileEntry
-from hub.progress import Observer
-from hub.records import UploadPlan
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
-from hub.sync import prepare, pull, push
 from tests.client.conftest import write_large_adapter
 from tests.support.adapters import write_adapter
 from tests.support.fault_proxy import Fault, FaultProxy

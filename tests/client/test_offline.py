@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hub.cache import Cache
+from hub.client.cache import Cache
+from hub.client.offline import KnownVersions
+from hub.client.records import VersionInfo
 from hub.errors import Offline
 from hub.manifest import FileEntry, Manifest
-from hub.offline import KnownVersions
-from hub.records import VersionInfo
 from hub.refs import AdapterName, AdapterRef
 
 NAME = AdapterName("task", "qa")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hub.parallel import Stopped, run_all
+from hub.client.parallel import Stopped, run_all
 
 
 def test_every_job_runs_and_no_more_than_the_limit_at_once():

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hub.client import Client
+from hub.client.api import Client
+from hub.client.progress import Observer
+from hub.client.sync import Publication, prepare, push, send
+from hub.client.transfer import upload_blob
 from hub.errors import DigestMismatch, Forbidden, NotFound
-from hub.progress import Observer
 from hub.refs import AdapterName
 from hub.settings import ClientSettings
-from hub.sync import Publication, prepare, push, send
-from hub.transfer import upload_blob
 from tests.client.conftest import write_large_adapter
 from tests.support.adapters import write_adapter
 from tests.support.fault_proxy import Fault, FaultProxy
@@ -113,7 +113,7 @@ def test_what_the_registry_has_is_not_sent_again(settings, tmp_path):
 
 
 def test_a_token_that_may_only_read_is_refused_before_anything_is_sent(settings, server, tmp_path):
-    from hub.client_admin import AdminClient
+    from hub.client.admin import AdminClient
 
     with Client(settings) as client:
         reader = AdminClient(client).create_token("reader", ["read"])["secret"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.client.sources import parse_source
 from hub.errors import InvalidRef
 from hub.refs import AdapterRef
-from hub.sources import parse_source
 
 
 @pytest.mark.parametrize(

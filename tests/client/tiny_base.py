@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy
 from safetensors.numpy import save_file
 
-from hub.base_spec import BaseSpec
+from hub.base.spec import BaseSpec
 
 TINY_LLAMA = {
     "architectures": ["LlamaForCausalLM"],

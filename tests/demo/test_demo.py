@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from hub.demo import model as demo_model
+from hub.demo import story as demo
+from hub.demo.console import DemoConsole, duration_text
+from hub.demo.held_out import Score
+from hub.demo.processes import Shell, demo_environment, serving, typed
+from hub.demo.tasks import QA
 from hub.errors import FileNotFound, HubError, InvalidRequest
-from hub.training import demo, demo_model
-from hub.training.demo_console import DemoConsole, duration_text
-from hub.training.demo_process import Shell, demo_environment, serving, typed
-from hub.training.demo_tasks import QA
-from hub.training.held_out import Score
 from tests.support.server import clean_env
 from tests.training.bases import write_base
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import hub
+from hub.demo.held_out import Score, answer, encode_prompts, is_json_answer, is_label, score
 from hub.training.examples import read_examples
-from hub.training.held_out import Score, answer, encode_prompts, is_json_answer, is_label, score
 from tests.training.bases import write_base
 
 

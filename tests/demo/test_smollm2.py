@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from hub.demo import smollm2
+from hub.demo.smollm2 import convert_gguf, default_folder, ensure_smollm2, find_gguf
 from hub.errors import BaseNotFound, IntegrityError
-from hub.training import smollm2
-from hub.training.smollm2 import convert_gguf, default_folder, ensure_smollm2, find_gguf
 from tests.demo.gguf_files import write_tiny_gguf
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.web.gitignore import IgnoreRules
+from hub.web.hf.gitignore import IgnoreRules
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from flask import Flask
 
 from hub.errors import Forbidden, HubError
 from hub.refs import AdapterName
-from hub.registry.access import ANONYMOUS, Action
+from hub.registry.rights.access import ANONYMOUS, Action
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
-from hub.web import hf_signing
 from hub.web.app import create_app
+from hub.web.hf import signing
 
 REPO = AdapterName.parse("team/qa")
 REFUSED = Forbidden("no")
@@ -40,36 +40,36 @@ def test_a_signature_stands_for_its_maker_and_what_was_noted(app: Flask) -> None
     registry = app.extensions["test.registry"]
     pia = registry.actor_for_user("pia", ("read", "publish"))
     with app.app_context():
-        grant = hf_signing.read("xet", hf_signing.sign("xet", pia, REPO, space="s"), 60, REFUSED)
+        grant = signing.read("xet", signing.sign("xet", pia, REPO, space="s"), 60, REFUSED)
         assert (grant.actor.user, grant.repo, grant.claims) == ("pia", REPO, {"space": "s"})
-        assert hf_signing.read("xet", hf_signing.sign("xet", ANONYMOUS, REPO), 60, REFUSED).actor == ANONYMOUS
+        assert signing.read("xet", signing.sign("xet", ANONYMOUS, REPO), 60, REFUSED).actor == ANONYMOUS
 
 
 def test_it_is_good_for_its_purpose_only_and_can_not_be_changed(app: Flask) -> None:
     with app.app_context():
-        text = hf_signing.sign("xet", ANONYMOUS, REPO)
+        text = signing.sign("xet", ANONYMOUS, REPO)
         for purpose, changed in (("lfs", text), ("xet", text[:-2]), ("xet", "A" + text), ("xet", "")):
             with pytest.raises(HubError):
-                hf_signing.read(purpose, changed, 60, REFUSED)
+                signing.read(purpose, changed, 60, REFUSED)
 
 
 def test_it_expires(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     with app.app_context():
         now = time.time()
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now)
-        text = hf_signing.sign("xet", ANONYMOUS, REPO)
+        text = signing.sign("xet", ANONYMOUS, REPO)
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now + 59)
-        hf_signing.read("xet", text, 60, REFUSED)
+        signing.read("xet", text, 60, REFUSED)
         monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now + 62)
         with pytest.raises(Forbidden):
-            hf_signing.read("xet", text, 60, REFUSED)
+            signing.read("xet", text, 60, REFUSED)
 
 
 def test_a_token_limited_to_reading_signs_nothing_that_writes(app: Flask) -> None:
     registry = app.extensions["test.registry"]
     reader = registry.actor_for_user("pia", ("read",))
     with app.app_context():
-        grant = hf_signing.read("lfs", hf_signing.sign("lfs", reader, REPO), 60, REFUSED)
+        grant = signing.read("lfs", signing.sign("lfs", reader, REPO), 60, REFUSED)
     assert not registry.may(grant.actor, Action.PUBLISH, "team")
 
 
@@ -77,21 +77,21 @@ def test_a_revoked_token_is_gone_here_too(app: Flask) -> None:
     registry, admin = app.extensions["test.registry"], app.extensions["test.admin"]
     made = registry.create_token(admin, "uploading", ("publish",))
     with app.app_context():
-        text = hf_signing.sign("lfs", registry.authenticate(made.secret), REPO)
-        assert hf_signing.read("lfs", text, 60, REFUSED).actor.user == "admin"
+        text = signing.sign("lfs", registry.authenticate(made.secret), REPO)
+        assert signing.read("lfs", text, 60, REFUSED).actor.user == "admin"
         registry.revoke_token(admin, made.token.id)
         with pytest.raises(Forbidden):
-            hf_signing.read("lfs", text, 60, REFUSED)
+            signing.read("lfs", text, 60, REFUSED)
 
 
 def test_a_role_that_was_taken_away_is_gone_here_too(app: Flask) -> None:
     registry = app.extensions["test.registry"]
     pia = registry.actor_for_user("pia", ("read", "publish"))
     with app.app_context():
-        text = hf_signing.sign("lfs", pia, REPO)
+        text = signing.sign("lfs", pia, REPO)
         registry.set_member(app.extensions["test.admin"], "team", "pia", None)
-        grant = hf_signing.read("lfs", text, 60, REFUSED)
+        grant = signing.read("lfs", text, 60, REFUSED)
         assert not registry.may(grant.actor, Action.PUBLISH, "team")
         registry.disable_user(app.extensions["test.admin"], "pia")
         with pytest.raises(HubError):
-            hf_signing.read("lfs", text, 60, REFUSED)
+            signing.read("lfs", text, 60, REFUSED)

@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import HfApi, close_session
 from huggingface_hub.utils import RepositoryNotFoundError
 
-from hub.web.hf_upstream_cache import UpstreamCache
+from hub.web.hf.upstream_cache import UpstreamCache
 from tests.hf.conftest import Wire, prepare, seed_qa
 from tests.hf.counting_proxy import Counter, counting_proxy
 from tests.hf.threaded_app import threaded_app

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import DigestMismatch
-from hub.web.hf_upstream_cache import MAX_ANSWERS_PER_FOLDER, UpstreamCache
+from hub.web.hf.upstream_cache import MAX_ANSWERS_PER_FOLDER, UpstreamCache
 
 
 def keep(cache: UpstreamCache, data: bytes) -> str:

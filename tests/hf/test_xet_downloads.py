@@ -18,18 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.client.sync import push
 from hub.errors import Unavailable
 from hub.manifest import FileEntry
 from hub.refs import AdapterName
 from hub.registry.service import Registry
 from hub.registry.values import StoredFile
 from hub.settings import ClientSettings
-from hub.sync import push
-from hub.web import xet_reads
-from hub.web.limits import FAILED_LOGINS_PER_MINUTE
-from hub.web.xet_packs import CHUNKS, PACK_BYTES, pack_bytes, packed_size, pieces, send_pieces
-from hub.web.xet_reads import MIN_FILE_BYTES
-from hub.web.xet_xorb import MAX_CHUNK_BYTES, read_chunks
+from hub.web.hf import xet_reads
+from hub.web.hf.xet_reads import MIN_FILE_BYTES
+from hub.web.http.limits import FAILED_LOGINS_PER_MINUTE
+from hub.web.xet.packs import CHUNKS, PACK_BYTES, pack_bytes, packed_size, pieces, send_pieces
+from hub.web.xet.xorb import MAX_CHUNK_BYTES, read_chunks
 from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import counting_proxy
 from tests.hf.large_adapter import large_adapter

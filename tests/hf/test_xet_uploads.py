@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.web.xet_hash import to_text
+from hub.web.xet.hash import to_text
 from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import Counter, counting_proxy
 from tests.hf.large_adapter import large_adapter
-from tests.hf.xet_samples import Pack, write_shard
+from tests.xet.samples import Pack, write_shard
 
 UPLOAD = """
 import sys

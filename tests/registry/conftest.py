@@ -14,7 +14,7 @@ from filelock import FileLock
 from sqlalchemy import create_engine, make_url, text
 
 from hub.registry import schema
-from hub.registry.database import Database
+from hub.registry.db.database import Database
 from hub.settings import ServerSettings
 from tests.registry.world import World
 

@@ -14,10 +14,10 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from hub.errors import HubError
 from hub.refs import AdapterName
-from hub.registry import database
+from hub.registry.db import database
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from tests.registry.pusher import send

@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from hub.errors import HubError
 from hub.refs import AdapterName
-from hub.registry.access import Actor
+from hub.registry.rights.access import Actor
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 

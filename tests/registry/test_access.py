@@ -19,7 +19,7 @@ from hub.errors import (
     TokenNotFound,
     Unauthenticated,
 )
-from hub.registry.access import ANONYMOUS, Action, Actor
+from hub.registry.rights.access import ANONYMOUS, Action, Actor
 from hub.registry.service import Registry
 from hub.registry.values import Query, Role, Scope
 from tests.registry.world import World, named, ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import AliasNotFound, Conflict, Forbidden, InvalidRef, PreconditionFailed, VersionNotFound
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from tests.registry.world import World, named, ref
 from tests.support.threads import at_once
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from hub.errors import Conflict, Forbidden, HubError
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Registry
 from tests.registry.world import World, named
 
@@ -155,7 +155,7 @@ def test_event_and_mutation_land_together_or_not_at_all(ready: World, monkeypatc
     def fail(*_args: object, **_options: object) -> None:
         raise Conflict("the log is closed")
 
-    monkeypatch.setattr("hub.registry.audit.record", fail)
+    monkeypatch.setattr("hub.registry.events.audit.record", fail)
     with pytest.raises(Conflict):
         ready.registry.yank(ready.admin, QA, 1, "why")
     monkeypatch.undo()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hub.base_spec import BaseMatch, compare_identity
+from hub.base.spec import BaseMatch, compare_identity
 from hub.errors import BaseNotFound, Conflict, Forbidden
 from hub.manifest import BaseIdentity
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from tests.registry.world import World, named, ref
 
@@ -50,7 +50,7 @@ def test_copy_is_listed_under_the_base_that_its_sketch_recognises(
     copy = BaseIdentity(id="org/model-nf4", shapes=SHAPES, weights=OTHER, sketch="Y29weQ==")
     assert compare_identity(copy, copy) is BaseMatch.SAME_WEIGHTS
     # Whether two sketches are of one model is the core's business, and tested there on real weights.
-    monkeypatch.setattr("hub.registry.bases.compare_identity", lambda _a, _b: BaseMatch.COPY)
+    monkeypatch.setattr("hub.registry.library.bases.compare_identity", lambda _a, _b: BaseMatch.COPY)
     world.push("task/qa", world.adapter(seed=1, base="org/model"), base=original)
     world.push("task/four", world.adapter(seed=2, base="org/model-nf4"), base=copy)
     assert world.registry.base(ANONYMOUS, "org/model").children == ("org/model-nf4",)

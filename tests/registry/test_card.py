@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from hub.registry.card import MAX_TAGS, Card, read_card
+from hub.registry.library.card import MAX_TAGS, Card, read_card
 
 
 def test_front_matter_gives_task_license_tags_and_description() -> None:

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from hub.errors import InvalidRequest
-from hub.registry import facets
-from hub.registry.access import ANONYMOUS
-from hub.registry.models import AdapterRow, TermChunkRow, TermRow
+from hub.registry.db.models import AdapterRow, TermChunkRow, TermRow
+from hub.registry.rights.access import ANONYMOUS
+from hub.registry.search import facets
 from hub.registry.values import Adapter, MetricFilter, Query
 from hub.settings import ServerSettings
 from tests.registry.conftest import DATABASES, fresh_database
@@ -47,7 +47,7 @@ def fill(world: World, count: int, seed: int = 0) -> None:
 
 def everything(world: World) -> list[Adapter]:
     """Return all adapters without the catalog's index: from the rows themselves."""
-    from hub.registry import adapters
+    from hub.registry.library import adapters
 
     with world.context.database.read() as session:
         rows = session.scalars(select(AdapterRow).where(AdapterRow.recent_id > 0).order_by(AdapterRow.recent_id.desc()))
@@ -164,9 +164,9 @@ def test_page_is_the_same_whether_the_index_is_walked_or_the_matches_are_sorted(
         for sort in ("recent", "downloads", "name"):
             query = Query(sort=sort, limit=7, **options)  # type: ignore[arg-type]
             sorted_matches = pages(query)
-            monkeypatch.setattr("hub.registry.catalog._FEW", 0)
+            monkeypatch.setattr("hub.registry.library.catalog._FEW", 0)
             assert pages(query) == sorted_matches
-            monkeypatch.setattr("hub.registry.catalog._WALK_ROWS", 1)
+            monkeypatch.setattr("hub.registry.library.catalog._WALK_ROWS", 1)
             assert pages(query) == sorted_matches
             monkeypatch.undo()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from hub.errors import Conflict, InvalidManifest, UploadNotFound
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from tests.registry.conftest import DATABASES
 from tests.registry.machines import WorldMachine, run_machine
 from tests.registry.world import named

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hub.errors import Unavailable
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
@@ -90,7 +90,7 @@ def test_a_writer_that_holds_sqlite_too_long_is_told_as_the_registry_being_busy(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program that never lets go: a 503 in our own words, and no other lasting harm."""
-    monkeypatch.setattr("hub.registry.database.BUSY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("hub.registry.db.database.BUSY_TIMEOUT_SECONDS", 0.2)
     database = fresh_database("sqlite", request, tmp_path)
     world = World.open(ServerSettings(tmp_path, database, str(tmp_path / "store")), tmp_path)
     world.push("task/qa")

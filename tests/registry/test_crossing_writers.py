@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hub.errors import QuotaExceeded
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from tests.registry.world import World, named
 from tests.support.threads import at_once
@@ -72,7 +72,7 @@ def test_a_first_push_while_its_namespace_becomes_private_shows_nothing(
 ) -> None:
     world.push("task/other")
     folder = world.adapter(seed=1)
-    Crossing(monkeypatch, "hub.registry.quotas.take").run(
+    Crossing(monkeypatch, "hub.registry.accounts.quotas.take").run(
         lambda: world.push("task/qa", folder),
         lambda: world.registry.update_namespace(world.admin, "task", private=True),
     )
@@ -85,7 +85,7 @@ def test_an_adapter_that_becomes_private_while_its_namespace_becomes_public_stay
 ) -> None:
     world.namespace("task", private=True)
     world.push("task/qa")
-    Crossing(monkeypatch, "hub.registry.facets._apply").run(
+    Crossing(monkeypatch, "hub.registry.search.facets._apply").run(
         lambda: world.registry.update_namespace(world.admin, "task", private=False),
         lambda: world.registry.update_adapter(world.admin, QA, private=True),
     )
@@ -99,7 +99,7 @@ def test_a_first_push_while_its_base_gets_another_name_is_found_by_that(
     world.push("task/other")
     base = world.registry.bases(ANONYMOUS)[0].id
     folder = world.adapter(seed=1)
-    Crossing(monkeypatch, "hub.registry.quotas.take").run(
+    Crossing(monkeypatch, "hub.registry.accounts.quotas.take").run(
         lambda: world.push("task/qa", folder),
         lambda: world.registry.update_base(world.admin, base, new_id="org/renamed"),
     )

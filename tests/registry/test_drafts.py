@@ -16,7 +16,7 @@ from hub.errors import (
     UnsafeFile,
     VersionNotFound,
 )
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from tests.registry.world import World, named, ref
 

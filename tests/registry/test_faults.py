@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from hub.errors import HubError, NotFound, StorageFull
-from hub.registry.access import ANONYMOUS
-from hub.registry.local_store import LocalStore
+from hub.registry.rights.access import ANONYMOUS
+from hub.registry.storage.local_store import LocalStore
 from hub.registry.values import Query
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database

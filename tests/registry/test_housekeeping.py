@@ -26,12 +26,12 @@ from hub.errors import (
     InvalidRequest,
     Unavailable,
 )
-from hub.registry import backup, fsck
-from hub.registry.access import ANONYMOUS
 from hub.registry.context import Context
-from hub.registry.local_store import LocalStore
-from hub.registry.models import BlobRow, TermChunkRow, VersionFileRow
+from hub.registry.db.models import BlobRow, TermChunkRow, VersionFileRow
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Registry
+from hub.registry.storage.local_store import LocalStore
+from hub.registry.upkeep import backup, fsck
 from hub.registry.values import Query
 from hub.settings import ServerSettings
 from tests.registry.conftest import DATABASES, fresh_database

@@ -12,9 +12,9 @@ from sqlalchemy import inspect, text
 
 from hub.errors import InvalidRequest, Unavailable
 from hub.registry import schema
-from hub.registry.access import ANONYMOUS
-from hub.registry.database import Database
-from hub.registry.models import Model
+from hub.registry.db.database import Database
+from hub.registry.db.models import Model
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Registry
 from hub.registry.values import Query
 from hub.settings import ServerSettings

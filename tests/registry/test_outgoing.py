@@ -28,10 +28,11 @@ from hub.errors import (
     UnsafeFile,
     WebhookNotFound,
 )
-from hub.registry import importing, webhooks
-from hub.registry.database import Database
-from hub.registry.models import WebhookRow
-from hub.registry.outgoing import is_public, open_client, parse_url, send_following
+from hub.registry.db.database import Database
+from hub.registry.db.models import WebhookRow
+from hub.registry.events import webhooks
+from hub.registry.events.outgoing import is_public, open_client, parse_url, send_following
+from hub.registry.library import importing
 from tests.registry.world import World, named
 
 QA = named("task/qa")
@@ -167,7 +168,7 @@ def test_name_that_answers_differently_the_second_time_gets_nowhere(
         dialled.append(address[0])
         raise ConnectionRefusedError
 
-    monkeypatch.setattr("hub.registry.outgoing.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("hub.registry.events.outgoing.socket.getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(NetworkError):
         world.registry.import_version(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")

@@ -10,7 +10,7 @@ import pytest
 
 from hub.errors import Conflict, Forbidden, InvalidManifest, InvalidRef, NotFound, UnsafeFile
 from hub.manifest import BaseIdentity, FileEntry
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from tests.registry.world import World, named, ref
 
 

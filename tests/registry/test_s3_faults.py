@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from hub.errors import DigestMismatch, NotFound, QuotaExceeded, Unavailable, UploadNotFound
-from hub.registry import s3_client
-from hub.registry.access import ANONYMOUS
-from hub.registry.s3_store import S3Store
-from hub.registry.store import BlobStore, Staged, open_store
+from hub.registry.rights.access import ANONYMOUS
+from hub.registry.storage import s3_client
+from hub.registry.storage.s3_store import S3Store
+from hub.registry.storage.store import BlobStore, Staged, open_store
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
 from tests.registry.world import World, named, ref
@@ -491,7 +491,7 @@ def test_a_slow_copy_keeps_no_other_writer_waiting(world: World, monkeypatch: py
 
 def test_what_was_collected_between_the_copy_and_its_row_is_copied_again(store: BlobStore) -> None:
     """As when the same bytes lay there without a row, for longer than the grace."""
-    staged = store.bring(store.stage(io.BytesIO(DATA), SHA, len(DATA), len(DATA)))
+    staged = store.precopy(store.stage(io.BytesIO(DATA), SHA, len(DATA), len(DATA)))
     store.delete(SHA)
     store.keep(staged)
     assert store.read(SHA, 0, len(DATA)) == DATA

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from hub.errors import AliasNotFound, Conflict, NotFound, VersionNotFound
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from tests.registry.conftest import DATABASES
 from tests.registry.machines import WorldMachine, run_machine

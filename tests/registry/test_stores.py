@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from hub.errors import DigestMismatch, FileNotFound, InvalidRequest, Unavailable, UploadNotFound
-from hub.registry.store import BlobStore, Staged, open_store
+from hub.registry.storage.opening import open_store
+from hub.registry.storage.store import BlobStore, Staged
 from tests.support.fault_proxy import Fault, FaultProxy
 
 DATA = os.urandom(200_000)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hub import early_sync
 from hub.errors import (
     DigestMismatch,
     InvalidRequest,
@@ -20,6 +19,7 @@ from hub.errors import (
     UploadNotFound,
     UploadOffsetMismatch,
 )
+from hub.formats import early_sync
 from hub.registry.values import Upload
 from tests.registry.world import World, named
 
@@ -81,7 +81,7 @@ def test_no_file_handles_left_costs_no_upload_its_bytes(world: World, monkeypatc
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hub.registry.local_store.os.open", fail)
+        patch.setattr("hub.registry.storage.local_store.os.open", fail)
         with pytest.raises(Unavailable, match="file handles"):
             world.registry.append(world.admin, upload.id, 1000, io.BytesIO(DATA[1000:]))
     assert world.registry.upload(world.admin, upload.id).offset == 1000

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hub.errors import AdapterNotFound, Conflict, FileNotFound, InvalidRef, InvalidRequest, VersionNotFound
-from hub.registry.access import ANONYMOUS
+from hub.registry.rights.access import ANONYMOUS
 from tests.registry.world import World, named, ref
 
 QA = named("task/qa")

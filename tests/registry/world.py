@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hub.adapter_files import build_manifest, scan_folder
+from hub.adapter.files import build_manifest, scan_folder
 from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.refs import AdapterName, AdapterRef
-from hub.registry.access import Actor
 from hub.registry.context import Context
-from hub.registry.database import Database
+from hub.registry.db.database import Database
+from hub.registry.rights.access import Actor
 from hub.registry.service import Registry
 from hub.registry.values import Published, Role, Scope
 from hub.settings import ServerSettings

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hub.config_fields import REFUSED
+from hub.adapter.config_fields import REFUSED
 from hub.errors import HubError, Incompatible, InvalidAdapter, InvalidSafetensors, Unsupported
 from hub.runtime import adapter_weights, build, layers
 from tests.runtime import support

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
 import hub
-import hub.sync
+import hub.client.sync
 from hub.errors import AdapterNotFound, Conflict, HubError, Incompatible, InvalidAdapter, VersionNotFound
 from hub.runtime import adapter_weights
 from tests.runtime import support
@@ -95,8 +95,8 @@ def test_a_version_whose_weights_are_no_numbers_is_refused_by_name(base, folders
 
 def test_a_load_asks_the_registry_once_for_each_ref(base, monkeypatch):
     asked: list[str] = []
-    real = hub.sync.resolve
-    monkeypatch.setattr("hub.sync.resolve", lambda ref, *rest: asked.append(str(ref)) or real(ref, *rest))
+    real = hub.client.sync.resolve
+    monkeypatch.setattr("hub.client.sync.resolve", lambda ref, *rest: asked.append(str(ref)) or real(ref, *rest))
     load_model(base, "task/qa@v1", "task/qa")
     assert asked == ["task/qa@v1", "task/qa"]
 
@@ -171,7 +171,7 @@ def changed_base(base: Path, folder: Path) -> Path:
 
 def test_other_weights_of_the_same_shapes_are_refused_before_anything_is_fetched(base, tmp_path, monkeypatch):
     other = changed_base(base, tmp_path / "fine-tuned")
-    monkeypatch.setattr("hub.sync.fetch", None)
+    monkeypatch.setattr("hub.client.sync.fetch", None)
     monkeypatch.setattr("hub.runtime.loading.load_base", None)
     with pytest.raises(Incompatible, match=r"other weights"):
         load_model(other, "task/qa@v1")

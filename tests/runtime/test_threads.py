@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import hub.sync
+import hub.client.sync
 from hub.errors import AdapterNotFound, Conflict, Incompatible, InvalidRequest
 from hub.refs import AdapterRef
 from hub.runtime import library as library_module
@@ -227,13 +227,13 @@ def test_a_version_that_two_threads_fetch_is_read_once(base, folders, loads, mon
     model = load_model(base, folders[0], slots=2)
     both = threading.Barrier(2, timeout=60)
     info = SimpleNamespace(ref=AdapterRef.parse("task/qa@v1"), manifest=None)
-    monkeypatch.setattr(hub.sync, "resolve", lambda *args: info)
+    monkeypatch.setattr(hub.client.sync, "resolve", lambda *args: info)
 
     def fetch(*args):
         both.wait()
         return folders[1]
 
-    monkeypatch.setattr(hub.sync, "fetch", fetch)
+    monkeypatch.setattr(hub.client.sync, "fetch", fetch)
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(logits, model, adapters="task/qa@v1") for _ in range(2)]
     found = [call.result() for call in calls]

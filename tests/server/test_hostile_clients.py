@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.wire import ask, connect, open_sockets, read_all, status_of, workers_of
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer
 from tests.web.api import Api
-
-from .wire import ask, connect, open_sockets, read_all, status_of, workers_of
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 

@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
+from tests.server.wire import connect, status_of, workers_of
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, running_server
 from tests.web.api import Api, OverSocket
-
-from .wire import connect, status_of, workers_of
 
 SLOW_SENDER = """
 import socket, sys, time

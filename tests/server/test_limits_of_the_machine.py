@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.wire import ask, connect, open_sockets, status_of, workers_of
 from tests.support.adapters import write_adapter
 from tests.support.server import running_server
 from tests.web.api import Api, OverSocket
-
-from .wire import ask, connect, open_sockets, status_of, workers_of
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 RESOLVE = b"GET /api/v1/adapters/task/qa/versions/v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

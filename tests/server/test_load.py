@@ -12,11 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.server.wire import workers_of
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, running_server
 from tests.web.api import Api, OverSocket
-
-from .wire import workers_of
 
 MIB = 1024 * 1024
 CLIENTS = 6

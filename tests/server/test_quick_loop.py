@@ -14,11 +14,10 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.web.quick_loop import IDLE_SECONDS, plain_request
+from hub.web.server.quick_loop import IDLE_SECONDS, plain_request
+from tests.server.wire import connect, read_all, status_of
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, running_server
-
-from .wire import connect, read_all, status_of
 
 PATH = "/api/v1/adapters/task/qa/versions/{}"
 

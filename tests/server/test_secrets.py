@@ -8,11 +8,10 @@ from pathlib import Path
 
 import httpx2
 
+from tests.server.wire import ask, workers_of
 from tests.support.adapters import write_adapter
 from tests.support.server import clean_env, run_cli, running_server
 from tests.web.api import Api, OverSocket
-
-from .wire import ask, workers_of
 
 
 def test_a_token_is_in_no_log_error_argument_url_metric_or_row(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import socket
 
 import pytest
 
+from tests.server.wire import connect, read_all, status_of
 from tests.support.server import RunningServer
-
-from .wire import connect, read_all, status_of
 
 PATCH = "PATCH {href} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nUpload-Offset: {offset}\r\n"
 TYPE = "Content-Type: application/offset+octet-stream\r\n"

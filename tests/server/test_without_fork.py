@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.wire import ask
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, running_server
-
-from .wire import ask
 
 AS_ON_WINDOWS = """
 import os, sys

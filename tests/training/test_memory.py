@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import hub
-from hub.base_spec import BaseSpec
+from hub.base.spec import BaseSpec
 from hub.errors import InvalidRequest
 from hub.training.base import TrainingBase, load_model
 from hub.training.encoding import Row

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
+from hub.adapter.provenance import PROVENANCE_FILE, Provenance
 from hub.errors import InvalidAdapter
 from hub.manifest import BaseIdentity
-from hub.provenance import PROVENANCE_FILE, Provenance
 from hub.refs import AdapterRef
 from tests.support.adapters import write_adapter
 

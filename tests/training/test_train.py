@@ -12,10 +12,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 import hub
-from hub.adapter_files import build_manifest, scan_folder
-from hub.base_spec import BaseMatch, BaseSpec, compare_identity
+from hub.adapter.files import build_manifest, scan_folder
+from hub.adapter.provenance import Provenance
+from hub.base.spec import BaseMatch, BaseSpec, compare_identity
 from hub.errors import BaseNotFound, Incompatible, InvalidRequest, TrainingDiverged
-from hub.provenance import Provenance
 from hub.training import TrainingStep
 from hub.training.base import TrainingBase, load_model, load_tokenizer
 from hub.training.encoding import encode

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import httpx2
 from flask import Flask
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from hub.manifest import Manifest
 
 

@@ -13,9 +13,8 @@ from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
 from tests.support.adapters import write_adapter
-
-from .api import Api, InProcess
-from .world import World, build_world
+from tests.web.api import Api, InProcess
+from tests.web.world import World, build_world
 
 
 @pytest.fixture(scope="session")

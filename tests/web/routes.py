@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .world import World
+from tests.web.world import World
 
 PUBLIC, SELF, SELF_ADMIN = "PUBLIC", "SELF", "SELF_ADMIN"
 READ, PUBLISH, OWN, MANAGE, SITE = "READ", "PUBLISH", "OWN", "MANAGE", "SITE"

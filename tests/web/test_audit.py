@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .routes import routes
-from .world import World
+from tests.web.routes import routes
+from tests.web.world import World
 
 
 def test_every_mutation_writes_exactly_one_event(world: World) -> None:

@@ -10,9 +10,8 @@ import pytest
 from flask import Flask
 
 from hub.errors import HubError, StorageFull, error_classes
-from hub.web.errors import as_hub_error
-
-from .api import Api, InProcess
+from hub.web.http.errors import as_hub_error
+from tests.web.api import Api, InProcess
 
 PUBLISH = "/adapters/task/qa/versions"
 

@@ -11,12 +11,11 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
+from hub.web.api.fast_lane import ROUTE, FastLane
 from hub.web.app import create_app
-from hub.web.bodies import CheckedBodies
-from hub.web.fast_lane import ROUTE, FastLane
+from hub.web.http.bodies import CheckedBodies
 from tests.support.adapters import write_adapter
-
-from .api import Api, InProcess
+from tests.web.api import Api, InProcess
 
 ADDRESS = "/api/v1/adapters/task/qa/versions/{}"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.adapters import write_adapter
-
-from .api import Api
+from tests.web.api import Api
 
 WEIGHTS = "/adapters/task/qa/versions/v1/files/adapter_model.safetensors"
 

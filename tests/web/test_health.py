@@ -8,8 +8,7 @@ from pathlib import Path
 from flask import Flask
 
 from hub.settings import ServerSettings
-
-from .api import Api, InProcess
+from tests.web.api import Api, InProcess
 
 
 def test_a_living_process_says_so(app: Flask) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.errors import TooManyRequests
-from hub.web.limits import SHARE_SECONDS, Limits
+from hub.web.http.limits import SHARE_SECONDS, Limits
 
 
 class Bucket:

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from hub.manifest import canonical_json
 from tests.support.adapters import write_adapter
-
-from .api import Api
+from tests.web.api import Api
 
 MIB = 1024 * 1024
 

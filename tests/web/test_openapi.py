@@ -23,10 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from hub.web.api.uploads import CONTENT_TYPE
-
-from .api import Api
-from .url_map import served_routes
-from .world import build_world
+from tests.web.api import Api
+from tests.web.url_map import served_routes
+from tests.web.world import build_world
 
 
 def test_the_document_is_valid_openapi(anonymous: Api) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .routes import PUBLIC, SITE, TESTED_APART, Route, can_read_vault, is_allowed, routes
-from .url_map import served_routes
-from .world import Caller, World
+from tests.web.routes import PUBLIC, SITE, TESTED_APART, Route, can_read_vault, is_allowed, routes
+from tests.web.url_map import served_routes
+from tests.web.world import Caller, World
 
 HIDDEN = {"adapter_not_found", "namespace_not_found", "base_not_found", "webhook_not_found"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask, jsonify, url_for
 
-from hub.web.raw_path import CONVERTERS, KeepEncodedSlashes
+from hub.web.http.raw_path import CONVERTERS, KeepEncodedSlashes
 
 
 @pytest.fixture

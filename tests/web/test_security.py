@@ -10,9 +10,8 @@ from flask import Flask
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
-from hub.web.security import safe_next
-
-from .api import Api, InProcess
+from hub.web.http.security import safe_next
+from tests.web.api import Api, InProcess
 
 
 @pytest.mark.parametrize("path", ["/api/v1/adapters", "/api/v1/nothing", "/healthz", "/api/v1/openapi.json"])

@@ -11,8 +11,7 @@ import pytest
 from flask import Flask
 
 from hub.settings import ServerSettings
-
-from .api import Api
+from tests.web.api import Api
 
 DATA = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from hub.adapter_files import build_manifest
+from hub.adapter.files import build_manifest
 from tests.support.adapters import write_adapter
-
-from .api import Api
+from tests.web.api import Api
 
 
 def test_a_push_makes_the_next_version(task: Api, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .api import Answer
-from .routes import PUBLIC, SELF, Route, can_read_vault, is_allowed
-from .url_map import served_routes
-from .wire_routes import REFUSED_TO_ALL, wire_routes
-from .world import Caller, World
+from tests.web.api import Answer
+from tests.web.routes import PUBLIC, SELF, Route, can_read_vault, is_allowed
+from tests.web.url_map import served_routes
+from tests.web.wire_routes import REFUSED_TO_ALL, wire_routes
+from tests.web.world import Caller, World
 
 ELSEWHERE = {
     # Signed or made for one upload: tests/hf/test_signing.py and test_xet_uploads.py have them.

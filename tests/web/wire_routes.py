@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from .routes import OWN, PUBLIC, PUBLISH, READ, SELF, Route
-from .world import World
+from tests.web.routes import OWN, PUBLIC, PUBLISH, READ, SELF, Route
+from tests.web.world import World
 
 REPO, M = "/api/models/<namespace>/<name>", "/api/models/vault/secret"
 OF_VAULT = {"name": "secret", "organization": "vault"}

@@ -13,8 +13,7 @@ from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
 from tests.support.adapters import write_adapter
-
-from .api import Api, InProcess
+from tests.web.api import Api, InProcess
 
 ROLES = ("outsider", "reader", "publisher", "owner", "admin")
 SCOPES = ("read", "publish", "admin")

@@ -10,9 +10,9 @@ from flask_smorest import Api
 from hub import __version__
 from hub.errors import Unauthenticated
 
-from ..errors import register_error_handlers
-from ..identity import current_actor
-from ..raw_path import FilePathConverter, SelectorConverter
+from ..http.errors import register_error_handlers
+from ..http.identity import current_actor
+from ..http.raw_path import FilePathConverter, SelectorConverter
 from . import schemas
 from .accounts import accounts
 from .adapters import adapters

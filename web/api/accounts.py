@@ -9,7 +9,7 @@ from flask import Response
 
 from hub.errors import Unauthenticated
 
-from ..identity import current_actor, registry
+from ..http.identity import current_actor, registry
 from . import answers, represent, schemas
 from .fields import Blueprint
 from .parsing import reply, reply_items

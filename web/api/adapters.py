@@ -8,7 +8,7 @@ from flask import Response
 
 from hub.registry.values import Query
 
-from ..identity import current_actor, registry
+from ..http.identity import current_actor, registry
 from . import answers, represent, schemas
 from .fields import Blueprint
 from .parsing import adapter_name, metric_filter, no_content, reply, reply_items

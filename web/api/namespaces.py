@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from ..identity import current_actor, registry
+from ..http.identity import current_actor, registry
 from . import answers, represent, schemas
 from .fields import Blueprint
 from .parsing import no_content, reply, reply_items

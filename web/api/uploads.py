@@ -13,8 +13,8 @@ from flask import Response, request
 from hub.errors import InvalidRequest
 from hub.registry.values import Upload
 
-from ..bodies import upload_body
-from ..identity import current_actor, registry, settings
+from ..http.bodies import upload_body
+from ..http.identity import current_actor, registry, settings
 from . import answers, represent, schemas
 from .fields import Blueprint
 from .parsing import adapter_name, no_content, reply

@@ -9,10 +9,10 @@ from flask import Response
 from hub.manifest import Manifest
 from hub.registry.values import StoredFile
 
-from ..files import send_stored
-from ..identity import current_actor, registry
+from ..http.counting import count_download
+from ..http.files import send_stored
+from ..http.identity import current_actor, registry
 from . import answers, represent, schemas
-from .counting import count_download
 from .fields import Blueprint
 from .parsing import adapter_name, no_content, reply, reply_items, version_number
 

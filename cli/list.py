@@ -1,0 +1,83 @@
+"""`lorahub list` and `lorahub search`: one table of adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hub.client.records import AdapterInfo
+
+from .terminal.options import registry_option
+from .terminal.output import Output, cell, date_text, note, printing
+
+SORTS = click.Choice(["recent", "new", "downloads", "name"])
+
+
+@click.command("list")
+@click.argument("namespace", required=False)
+@click.option("--sort", type=SORTS, default="name", show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@registry_option
+@printing
+def list_(namespace: str | None, sort: str, limit: int, registry: str | None, out: Output) -> None:
+    """List the adapters that you may read, or those of NAMESPACE."""
+    _show({"namespace": namespace, "sort": sort}, limit, registry, out)
+
+
+@click.command("search")
+@click.argument("text", nargs=-1)
+@click.option("--task", help="What the adapter does.")
+@click.option("--base", help="Base model's id.")
+@click.option("--method", help="lora, rslora, dora, …")
+@click.option("--rank-max", type=click.IntRange(1), help="Largest effective rank, e.g. vLLM's max_lora_rank.")
+@click.option("--rank-min", type=click.IntRange(1), help="Smallest effective rank.")
+@click.option("--size-max", type=click.IntRange(1), metavar="MB", help="Largest size of all files, in megabytes.")
+@click.option("--metric", multiple=True, metavar="CONDITION", help="On an attached metric, e.g. 'accuracy>=0.9'.")
+@click.option("--target", help="A module that it adapts, e.g. q_proj.")
+@click.option("--dtype", help="F32, F16, BF16.")
+@click.option("--license", help="SPDX id, e.g. apache-2.0.")
+@click.option("--tag")
+@click.option("--sort", type=SORTS, default="recent", show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@registry_option
+@printing
+def search(
+    text: tuple[str, ...], size_max: int | None, limit: int, registry: str | None, out: Output, **filters: Any
+) -> None:
+    """Search adapters by TEXT and by what they are."""
+    size_bytes = None if size_max is None else size_max * 1_000_000
+    _show(filters | {"text": " ".join(text), "size_max": size_bytes}, limit, registry, out)
+
+
+def _show(filters: dict[str, Any], limit: int, registry: str | None, out: Output) -> None:
+    from hub.api import client_settings
+    from hub.client.api import Client, Query
+
+    with Client(client_settings(registry)) as client:
+        found, total = client.search_counted(Query(**filters), limit)
+    if out.as_json:
+        out.json([dict(item.raw) for item in found])
+        return
+    if out.quiet:
+        out.lines([str(item.name) for item in found])
+        return
+    if not found:
+        note("No adapter matches." if len(filters) > 2 else "There are no adapters yet. Push one: lorahub push --help")
+        return
+    out.rows(("name", "latest", "task", "base", "rank", "downloads", "updated"), [_row(item) for item in found])
+    if total > len(found):
+        note(f"{len(found)} of {total} are shown. See more with --limit {min(total, 10_000)}")
+
+
+def _row(item: AdapterInfo) -> tuple[str, ...]:
+    base = cell(item.base.id or "")
+    return (
+        str(item.name),
+        item.latest or "",
+        cell(item.task),
+        base if len(base) <= 40 else f"…{base[-39:]}",
+        cell(item.rank),
+        str(item.downloads),
+        date_text(item.updated_at),
+    )

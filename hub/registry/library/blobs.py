@@ -1,0 +1,189 @@
+"""Blobs: which are there, who may use them, and how verified bytes become one.
+
+A blob counts as present only for those who may read something that holds it, or who sent it to the same adapter:
+nobody gets content by knowing its hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from hub.errors import HubError, InvalidRequest, TooLarge
+from hub.formats.readable import SHA256_HEX
+from hub.refs import AdapterName
+from hub.registry.accounts import quotas
+from hub.registry.context import Context
+from hub.registry.db.models import (
+    AdapterRow,
+    BlobGrantRow,
+    BlobRow,
+    CommitFileRow,
+    CommitRow,
+    NamespaceRow,
+    VersionFileRow,
+    VersionRow,
+)
+from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
+from hub.registry.rights import permissions
+from hub.registry.rights.access import Actor
+from hub.registry.storage.store import Staged
+from hub.registry.storage.streams import ByteStream, StreamBroken
+
+MAX_BLOBS_ASKED = 1_000
+
+
+def missing_blobs(
+    context: Context, actor: Actor, name: AdapterName, blobs: Sequence[tuple[str, int]]
+) -> tuple[tuple[str, int], ...]:
+    if len(blobs) > MAX_BLOBS_ASKED:
+        raise InvalidRequest(f"Ask for at most {MAX_BLOBS_ASKED:,} blobs at once.")
+    for sha256, size in blobs:
+        check_announced(sha256, size)
+
+    def work(session: Session) -> tuple[tuple[str, int], ...]:
+        find_namespace_to_publish(context, session, actor, name)
+        sizes = present_sizes(session, actor, name, [sha256 for sha256, _ in blobs])
+        seen = {sha256 for sha256, size in blobs if sizes.get(sha256) == size}
+        # A publish will name them soon: garbage collection must wait for it, unless it has just taken them.
+        present = {sha256 for sha256 in sorted(seen) if _grant(context, session, name, sha256)}
+        return tuple(dict.fromkeys(blob for blob in blobs if blob[0] not in present))
+
+    return context.database.transact(work)
+
+
+def present_sizes(session: Session, actor: Actor, name: AdapterName, hashes: Sequence[str]) -> dict[str, int]:
+    """Return sha256 -> size of those blobs that the actor may use for `name`.
+
+    It may use what was sent to this adapter, and what stands in a version or draft that it may read.
+    """
+    if not hashes:
+        return {}
+    sizes = dict(session.execute(select(BlobRow.sha256, BlobRow.size).where(BlobRow.sha256.in_(hashes))).all())
+    granted = set(
+        session.scalars(
+            select(BlobGrantRow.sha256).where(BlobGrantRow.adapter == str(name), BlobGrantRow.sha256.in_(sizes))
+        )
+    )
+    rest = [sha256 for sha256 in sizes if sha256 not in granted]
+    usable = granted | (_readable(session, actor, rest) if rest else set())
+    return {sha256: size for sha256, size in sizes.items() if sha256 in usable}
+
+
+def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]:
+    """Return which of these blobs stand in something that the actor may read."""
+    of_versions = (
+        select(VersionFileRow.sha256)
+        .join(VersionRow, VersionFileRow.version_id == VersionRow.id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(VersionFileRow.sha256.in_(hashes), VersionRow.deleted_at.is_(None))
+    )
+    of_drafts = (
+        select(CommitFileRow.sha256)
+        .join(CommitRow, CommitFileRow.commit_id == CommitRow.id)
+        .join(AdapterRow, CommitRow.adapter_id == AdapterRow.id)
+        .where(CommitFileRow.sha256.in_(hashes))
+    )
+    readable = permissions.readable_ids(session, actor)
+    found: set[str] = set()
+    for query in (of_versions, of_drafts):
+        query = query.join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
+        query = query.where(AdapterRow.deleted_at.is_(None))
+        if readable is not None:
+            public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False) & AdapterRow.gated.is_(False)
+            query = query.where(public | NamespaceRow.id.in_(readable))
+        found.update(session.scalars(query.distinct()))
+    return found
+
+
+def put_blob(
+    context: Context, actor: Actor, name: AdapterName, stream: ByteStream, sha256: str | None, size: int | None
+) -> tuple[str, int]:
+    limit = context.settings.max_upload_bytes
+    if size is not None and size > limit:
+        raise TooLarge(f"A file may have {limit:,} bytes here; this one has {size:,}.")
+    with context.database.read() as session:
+        check_may_publish(session, actor, name)
+    try:
+        staged = context.store.stage(stream, sha256, size, limit + 1)
+    except StreamBroken as error:
+        raise InvalidRequest("The sender went away before the end. Nothing was kept; send the file again.") from error
+    try:
+        if staged.size > limit:
+            raise TooLarge(f"A file may have {limit:,} bytes here.")
+
+        def check(session: Session) -> None:
+            namespace, _ = find_namespace_to_publish(context, session, actor, name)
+            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
+
+        _check_room(context, name, staged)
+        keep_staged(context, name, staged, check)
+    except BaseException:
+        _drop(context, staged)
+        raise
+    return staged.sha256, staged.size
+
+
+def _check_room(context: Context, name: AdapterName, staged: Staged) -> None:
+    """Raise QuotaExceeded before anything is put in its place; the transaction asks again."""
+    with context.database.read() as session:
+        namespace = session.scalar(select(NamespaceRow).where(NamespaceRow.name == name.namespace))
+        if namespace is not None:
+            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
+
+
+def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Callable[[Session], None]) -> None:
+    """Make verified bytes a blob that a publish to `name` may name.
+
+    The row is locked first, then the bytes are put in place, then the transaction ends: garbage collection, which
+    deletes under the same lock, comes before or after, never between.  What takes long was done before: bytes that a
+    failure leaves in place without a row are an orphan, which garbage collection takes too.
+    """
+    copied = context.store.precopy(staged)
+
+    def work(session: Session) -> None:
+        also(session)
+        _touch(context, session, staged)
+        context.store.keep(copied)
+        _grant(context, session, name, staged.sha256)
+
+    context.database.transact(work)
+    _drop(context, staged)
+
+
+def _drop(context: Context, staged: Staged) -> None:
+    """Let go of what is not needed any more.  Where the store can't, garbage collection will."""
+    with suppress(HubError):
+        context.store.drop(staged.key)
+
+
+def _touch(context: Context, session: Session, staged: Staged) -> None:
+    """Write or refresh a blob's row, which locks it."""
+    insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
+    values = {"size": staged.size, "git_sha1": staged.git_sha1, "touched_at": context.now()}
+    statement = insert(BlobRow).values(sha256=staged.sha256, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=["sha256"], set_={"touched_at": context.now()}))
+
+
+def _grant(context: Context, session: Session, name: AdapterName, sha256: str) -> bool:
+    """Note that publishes to `name` may use this blob, and keep garbage collection off it for its grace.
+
+    Returns False where collection came first: it is waited for, and the blob is gone.
+    """
+    row = session.get(BlobRow, sha256, with_for_update=True, populate_existing=True)
+    if row is None:
+        return False
+    row.touched_at = context.now()
+    insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
+    session.flush()
+    session.execute(insert(BlobGrantRow).values(adapter=str(name), sha256=sha256).on_conflict_do_nothing())
+    return True
+
+
+def check_announced(sha256: str, size: int) -> None:
+    if not isinstance(sha256, str) or not SHA256_HEX.match(sha256) or not 0 <= size < 1 << 53:
+        raise InvalidRequest("A blob is announced by its sha256 (64 lower-case hex digits) and its size in bytes.")

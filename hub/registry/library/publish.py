@@ -1,0 +1,340 @@
+"""Publishing: from blobs that are there already to one more version, in one transaction.
+
+    1  may the actor publish here, and use these blobs?                          read
+    2  build the manifest again, from storage, and compare it with the one sent  no transaction: blobs don't change
+    3  lock the adapter · same content? · number · version, files, manifest, commit, alias, index, event    write
+
+Blobs first, row last: a reader never sees half a version, and a crash leaves only blobs that gc takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.adapter.content import AdapterContent
+from hub.adapter.files import build_manifest
+from hub.errors import Conflict, FileNotFound, InvalidManifest, InvalidRequest
+from hub.formats.readable import Readable
+from hub.manifest import FileEntry, Manifest, canonical_json
+from hub.refs import AdapterName, AdapterRef, parse_alias
+from hub.registry.accounts import quotas
+from hub.registry.context import Context
+from hub.registry.db.models import (
+    AdapterRow,
+    CommitRow,
+    LineageRow,
+    ManifestRow,
+    NamespaceRow,
+    VersionFileRow,
+    VersionRow,
+)
+from hub.registry.events import audit
+from hub.registry.library import adapters, aliases, bases, blobs, version_values, versions
+from hub.registry.library.card import MAX_README_BYTES, Card, read_card
+from hub.registry.library.files import StoredReadable
+from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
+from hub.registry.library.unnamed import forget_lost
+from hub.registry.rights.access import Actor
+from hub.registry.search import facets
+from hub.registry.values import Published
+
+README = "README.md"
+MAX_MESSAGE_LENGTH = 10_000
+MAX_PARENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Everything that becomes a version, checked and read again from storage."""
+
+    manifest: Manifest
+    content: AdapterContent
+    card: Card
+    message: str
+    task: str | None
+    lineage: tuple[tuple[str, str], ...] = ()
+    alias: str | None = None
+    private: bool | None = None
+
+
+def publish(
+    context: Context,
+    actor: Actor,
+    name: AdapterName,
+    manifest: Manifest,
+    *,
+    task: str | None,
+    message: str,
+    alias: str | None,
+    private: bool | None,
+    trained_from: Sequence[str],
+    merged_from: Sequence[str],
+) -> Published:
+    _check_words(message, task, alias)
+    lineage = _parse_lineage(trained_from, merged_from)
+    files = {entry.path: entry for entry in manifest.files}
+    check_blobs(context, actor, name, files)
+    with lost_bytes_forgotten(context, files):
+        stored = read_back(context, manifest, files)
+    proposal = Proposal(
+        manifest=stored,
+        content=AdapterContent.from_manifest(stored),
+        card=read_stored_card(context, files),
+        message=message,
+        task=task,
+        lineage=lineage,
+        alias=alias,
+        private=private,
+    )
+
+    def work(session: Session) -> Published:
+        namespace, made = find_namespace_to_publish(context, session, actor, name)
+        require_blobs(session, actor, name, files)
+        row = adapters.lock_or_add(context, session, namespace, name, private)
+        return write(context, session, actor, namespace, row, proposal, namespace_made=made)
+
+    return context.database.transact(work)
+
+
+@contextmanager
+def lost_bytes_forgotten(context: Context, files: Mapping[str, FileEntry]) -> Iterator[None]:
+    """Read these files in the block.  Raises InvalidManifest if some are gone and can just be sent again."""
+    try:
+        yield
+    except FileNotFound:
+        _forget_lost(context, files)
+        raise
+
+
+def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:
+    """Let bytes that the store has lost be sent again.  Raises InvalidManifest if that is all that is needed."""
+    lost = [entry for entry in files.values() if context.store.size(entry.sha256) is None]
+    can_be_sent = [forget_lost(context, entry.sha256) for entry in lost]
+    if lost and all(can_be_sent):
+        raise InvalidManifest(
+            f"The bytes of {lost[0].path!r} are not there any more: push again, and they are sent again.",
+            missing=[entry.sha256 for entry in lost],
+        )
+
+
+def _check_words(message: str, task: str | None, alias: str | None) -> None:
+    if len(message) > MAX_MESSAGE_LENGTH:
+        raise InvalidRequest(f"A message has at most {MAX_MESSAGE_LENGTH:,} characters.")
+    if task is not None and not 1 <= len(task.strip()) <= 96:
+        raise InvalidRequest("A task is a word or a few, at most 96 characters, e.g. question-answering.")
+    if alias is not None:
+        parse_alias(alias)
+
+
+def _parse_lineage(trained_from: Sequence[str], merged_from: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    if len(trained_from) + len(merged_from) > MAX_PARENTS:
+        raise InvalidRequest(f"A version comes from at most {MAX_PARENTS} others.")
+    parents = [("trained-from", ref) for ref in trained_from] + [("merged-from", ref) for ref in merged_from]
+    return tuple(dict.fromkeys((kind, str(AdapterRef.parse(ref))) for kind, ref in parents))
+
+
+def check_blobs(context: Context, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
+    """Raise unless the actor may publish `name` and every file's blob is there for it."""
+    with context.database.read() as session:
+        check_may_publish(session, actor, name)
+        require_blobs(session, actor, name, files)
+
+
+def require_blobs(session: Session, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
+    sizes = blobs.present_sizes(session, actor, name, sorted({entry.sha256 for entry in files.values()}))
+    for entry in files.values():
+        if entry.sha256 not in sizes:
+            raise InvalidManifest(
+                f"The bytes of {entry.path!r} were not sent: upload the blob {entry.sha256[:12]}… first, then publish.",
+                missing=[item.sha256 for item in files.values() if item.sha256 not in sizes],
+            )
+        if sizes[entry.sha256] != entry.size:
+            raise InvalidManifest(f"{entry.path!r} has {sizes[entry.sha256]:,} bytes, not {entry.size:,}.")
+
+
+def read_back(context: Context, manifest: Manifest, files: Mapping[str, FileEntry]) -> Manifest:
+    """Build the manifest from storage.  Raises InvalidAdapter, or InvalidManifest if it is not the one sent."""
+    readables: dict[str, Readable] = {
+        path: StoredReadable(context.store, entry.sha256, entry.size) for path, entry in files.items()
+    }
+    stored = build_manifest(readables, base=manifest.base, known=files)
+    if stored.canonical_bytes() != manifest.canonical_bytes():
+        raise InvalidManifest(
+            f"The manifest is not what the files say: {_difference(manifest, stored)}. Build it again from the files."
+        )
+    return stored
+
+
+def _difference(sent: Manifest, stored: Manifest) -> str:
+    ours, theirs = stored.to_json(), sent.to_json()
+    parts = [key for key in ours if canonical_json(ours[key]) != canonical_json(theirs[key])]
+    return f"its {' and '.join(parts)} differ{'s' if len(parts) == 1 else ''}"
+
+
+def read_stored_card(context: Context, files: Mapping[str, FileEntry]) -> Card:
+    entry = files.get(README)
+    if entry is None:
+        return Card()
+    return read_card(context.store.read(entry.sha256, 0, min(entry.size, MAX_README_BYTES)))
+
+
+# In the transaction ----------------------------------------------------------------------------------------------
+
+
+def write(
+    context: Context,
+    session: Session,
+    actor: Actor,
+    namespace: NamespaceRow,
+    row: AdapterRow,
+    proposal: Proposal,
+    *,
+    namespace_made: bool = False,
+    always_move_main: bool = False,
+) -> Published:
+    """Insert the next version of a locked adapter, or find the one with the same content.  One audit event.
+
+    always_move_main: make a version that was there already `main` again, as a commit of its tree does.
+    """
+    if row.version_count and proposal.private is not None and proposal.private != row.private:
+        state = "private" if row.private else "public"
+        raise Conflict(f"{row.full_name} is {state}; a push doesn't change that. Its owners can.")
+    version = find_same(session, row, proposal.manifest)
+    created = version is None
+    if version is None:
+        with facets.reindexed(session, row):
+            version = _insert(context, session, actor, namespace, row, proposal)
+    moved = (created or always_move_main) and _move_head(context, session, actor, row, version, proposal.message)
+    if proposal.alias is not None:
+        aliases.move(context, session, actor, namespace, row, proposal.alias, version)
+    if created or moved or proposal.alias is not None:
+        audit.record(
+            context,
+            session,
+            actor,
+            "version.publish" if created else "alias.move" if proposal.alias else "main.move",
+            f"{row.full_name}@v{version.number}",
+            namespace.name,
+            digest=version.digest,
+            alias=proposal.alias,
+            namespace_made=namespace_made or None,
+        )
+    return Published(version_values.describe(session, row, version, with_manifest=True), created)
+
+
+def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionRow | None:
+    """Return the version with equal files whose base already says all that this manifest says of it."""
+    query = select(VersionRow).where(
+        VersionRow.adapter_id == row.id,
+        VersionRow.content_key == content_key(manifest.files),
+        VersionRow.deleted_at.is_(None),
+    )
+    said = manifest.base.to_json().items()
+    for version in session.scalars(query.order_by(VersionRow.number.desc())):
+        known = Manifest.parse(version_values.load_manifest(session, version.id)).base.to_json().items()
+        if said <= known:
+            return version
+    return None
+
+
+def content_key(files: Iterable[FileEntry]) -> str:
+    """Return the sha256 that stands for a set of files, without what is said of the base."""
+    listed = [[entry.path, entry.size, entry.sha256] for entry in sorted(files)]
+    return hashlib.sha256(canonical_json(listed)).hexdigest()
+
+
+def _insert(
+    context: Context, session: Session, actor: Actor, namespace: NamespaceRow, row: AdapterRow, proposal: Proposal
+) -> VersionRow:
+    manifest, card = proposal.manifest, proposal.card
+    quotas.take(session, namespace, manifest.size_bytes)
+    row.last_number += 1
+    version = VersionRow(
+        adapter_id=row.id,
+        number=row.last_number,
+        content_key=content_key(manifest.files),
+        message=proposal.message,
+        task=proposal.task or card.task or row.task,
+        license=card.license,
+        tags=list(card.tags),
+        description=card.description,
+        base_id=bases.bind(context, session, manifest.base),
+        created_by=actor.user_id,
+        created_at=context.now(),
+        **facts_of(manifest, proposal.content),
+    )
+    session.add(version)
+    session.flush()
+    session.add(ManifestRow(version_id=version.id, body=zlib.compress(manifest.canonical_bytes(), 6)))
+    session.add_all(
+        VersionFileRow(version_id=version.id, path=entry.path, sha256=entry.sha256) for entry in manifest.files
+    )
+    _add_lineage(session, actor, version, proposal.lineage)
+    session.flush()
+    adapters.refresh(session, row)
+    row.updated_at = version.created_at
+    return version
+
+
+def facts_of(manifest: Manifest, content: AdapterContent) -> dict[str, object]:
+    """Return the columns of a version that follow from its content alone."""
+    config = content.config
+    return {
+        "digest": manifest.digest,
+        "size_bytes": manifest.size_bytes,
+        "file_count": len(manifest.files),
+        "rank": config.effective_rank,
+        "alpha": config.alpha,
+        "method": config.method,
+        "target_modules": list(content.target_names)[:100],
+        "dtype": content.dtype,
+        "parameters": content.parameters,
+    }
+
+
+def _add_lineage(session: Session, actor: Actor, version: VersionRow, lineage: Sequence[tuple[str, str]]) -> None:
+    for kind, ref in lineage:
+        # A parent need not be ours; if it is, and the actor may read it, the two are linked and the ref is pinned.
+        parent = versions.find_or_none(session, actor, AdapterRef.parse(ref))
+        pinned = ref if parent is None else f"{parent[0].full_name}@v{parent[1].number}"
+        session.add(
+            LineageRow(version_id=version.id, kind=kind, ref=pinned, parent_id=None if parent is None else parent[1].id)
+        )
+
+
+def _move_head(
+    context: Context, session: Session, actor: Actor, row: AdapterRow, version: VersionRow, message: str
+) -> bool:
+    """Make the version what `main` is on the Hugging Face wire, and return whether it wasn't.
+
+    A version has one commit, written when it first became `main`.
+    """
+    commit = version.digest[:40]
+    known = session.scalar(select(CommitRow.id).where(CommitRow.version_id == version.id))
+    if row.head == commit and known is not None:
+        return False
+    parent = row.head or adapters.add_first_commit(context, session, actor, row)
+    if known is None:
+        title, _, rest = message.partition("\n")
+        session.add(
+            CommitRow(
+                adapter_id=row.id,
+                commit=commit,
+                parent=parent,
+                version_id=version.id,
+                title=title.strip() or f"v{version.number}",
+                message=rest.strip(),
+                user_id=actor.user_id,
+                created_at=context.now(),
+            )
+        )
+    row.head = commit
+    session.flush()
+    return True

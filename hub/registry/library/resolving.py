@@ -1,0 +1,180 @@
+"""Resolving a ref: what every pull and load begins with, so it is one small query when nothing changed.
+
+Every mutation of an adapter, or of what hangs on it, raises the adapter's `revision` in its own transaction.  The query
+asks for that number and for the caller's rights; a version seen before at the same revision is answered from memory.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Integer, Row, bindparam, literal, null, select, text, union_all
+from sqlalchemy.orm import aliased
+
+from hub.refs import LATEST, AdapterName, AdapterRef
+from hub.registry.context import Context
+from hub.registry.db.models import AliasRow, BaseRow, LineageRow, ManifestRow, MetricRow, UserRow, VersionRow
+from hub.registry.library import version_values, versions
+from hub.registry.library.lookup import no_adapter
+from hub.registry.rights.access import Action, Actor, allows
+from hub.registry.rights.permissions import to_role
+from hub.registry.values import Lineage, Metric, Version
+
+_STATE = text(
+    """
+    SELECT adapters.id, adapters.revision, adapters.latest_number,
+           adapters.private OR namespaces.private AS private, members.role
+    FROM adapters
+    JOIN namespaces ON namespaces.id = adapters.namespace_id
+    LEFT JOIN members ON members.namespace_id = namespaces.id AND members.user_id = :user
+    WHERE namespaces.name = :namespace AND adapters.name = :name AND adapters.deleted_at IS NULL
+    """
+)
+
+# The statements of a version that isn't in memory, built once: building them takes longer than running them.
+_creator, _yanker = aliased(UserRow), aliased(UserRow)
+_FOUND = (
+    select(
+        *VersionRow.__table__.columns,
+        BaseRow.name.label("base"),
+        _creator.name.label("creator"),
+        _yanker.name.label("yanker"),
+        ManifestRow.body,
+    )
+    .select_from(VersionRow)
+    .join(ManifestRow, ManifestRow.version_id == VersionRow.id)
+    .outerjoin(BaseRow, VersionRow.base_id == BaseRow.id)
+    .outerjoin(_creator, VersionRow.created_by == _creator.id)
+    .outerjoin(_yanker, VersionRow.yanked_by == _yanker.id)
+    .where(VersionRow.adapter_id == bindparam("adapter"), VersionRow.deleted_at.is_(None))
+)
+_BY_NUMBER = _FOUND.where(VersionRow.number == bindparam("wanted"))
+_BY_DIGEST = _FOUND.where(VersionRow.digest == bindparam("wanted")).order_by(VersionRow.number.desc())
+_BY_ALIAS = _FOUND.join(AliasRow, AliasRow.version_id == VersionRow.id).where(
+    AliasRow.adapter_id == bindparam("adapter"), AliasRow.name == bindparam("wanted")
+)
+_parent = aliased(VersionRow)
+# What hangs on a version, in one statement.  Metrics come first: their columns say which types the others' NULLs have.
+_HANGING: CompoundSelect[Any] = union_all(
+    select(
+        literal("metric").label("what"),
+        MetricRow.name,
+        MetricRow.dataset,
+        MetricRow.value,
+        UserRow.name.label("user"),
+        MetricRow.at,
+        null().cast(Integer).label("parent"),
+    )
+    .outerjoin(UserRow, MetricRow.user_id == UserRow.id)
+    .where(MetricRow.version_id == bindparam("version")),
+    select(literal("alias"), AliasRow.name, null(), null(), null(), null(), null()).where(
+        AliasRow.version_id == bindparam("version")
+    ),
+    select(literal("lineage"), LineageRow.kind, LineageRow.ref, null(), null(), null(), _parent.number)
+    .outerjoin(_parent, LineageRow.parent_id == _parent.id)
+    .where(LineageRow.version_id == bindparam("version")),
+)
+
+_Key = tuple[int, str]
+_Rows = Sequence[Row[*tuple[Any, ...]]]
+
+
+class VersionCache:
+    """The versions that were asked for last.  They are immutable values, so any number of threads may have one.
+
+    Each is kept under its adapter and selector and is good for one revision of the adapter: a newer one replaces it.
+    """
+
+    def __init__(self, most: int = 2_000) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, tuple[int, Version]] = OrderedDict()
+
+    def get(self, key: _Key, revision: int) -> Version | None:
+        with self._lock:
+            known, found = self._kept.get(key, (None, None))
+            if known != revision:
+                return None
+            self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: _Key, revision: int, version: Version) -> None:
+        with self._lock:
+            self._kept[key] = (revision, version)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    id: int
+    revision: int
+    latest: int | None
+
+
+def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef) -> Version:
+    state = _readable_state(context, actor, ref.adapter)
+    key = (state.id, ref.selector)
+    found = cache.get(key, state.revision)
+    if found is None:
+        # What is read now is at least as new as the revision that it is kept under, and that number never comes back.
+        # Where nothing is found, the slower way says what is missing and what there is instead.
+        found = _read(context, state, ref) or versions.resolve(context, actor, ref)
+        cache.put(key, state.revision, found)
+    return found
+
+
+def _readable_state(context: Context, actor: Actor, name: AdapterName) -> _State:
+    """Return the adapter's id and revision.  Raises AdapterNotFound when it isn't there or may not be read."""
+    asked = {"namespace": name.namespace, "name": name.name, "user": actor.user_id}
+    row = context.database.fetch_one(_STATE, asked)
+    if row is None:
+        raise no_adapter(name)
+    role = None if row.role is None else to_role(row.role)
+    if row.private and not allows(actor, role, name.namespace, Action.READ):
+        raise no_adapter(name)
+    return _State(row.id, row.revision, row.latest_number)
+
+
+def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
+    """Return the version from the database, or None when there is none to which the ref leads."""
+    wanted: int | str | None = ref.version or ref.digest or (state.latest if ref.alias == LATEST else ref.alias)
+    statement = _BY_NUMBER if isinstance(wanted, int) else _BY_DIGEST if ref.digest else _BY_ALIAS
+    if wanted is None:
+        return None
+    with context.database.single() as connection:
+        row = connection.execute(statement, {"adapter": state.id, "wanted": wanted}).first()
+        if row is None:
+            return None
+        hanging = connection.execute(_HANGING, {"version": row.id}).all()
+    return version_values.to_version(
+        row,
+        ref.adapter,
+        created_by=row.creator,
+        yanked_by=row.yanker,
+        base=row.base,
+        aliases=_aliases_among(hanging),
+        lineage=_lineage_among(hanging),
+        metrics=_metrics_among(hanging),
+        manifest_json=zlib.decompress(row.body),
+    )
+
+
+def _aliases_among(hanging: _Rows) -> list[str]:
+    return sorted(row.name for row in hanging if row.what == "alias")
+
+
+def _lineage_among(hanging: _Rows) -> list[Lineage]:
+    parents = sorted((row.name, row.dataset, row.parent) for row in hanging if row.what == "lineage")
+    return [version_values.to_lineage(kind, ref, number) for kind, ref, number in parents]
+
+
+def _metrics_among(hanging: _Rows) -> list[Metric]:
+    found = sorted((row for row in hanging if row.what == "metric"), key=lambda row: (row.name, row.dataset))
+    return [Metric(row.name, row.value, row.dataset, row.user, row.at) for row in found]

@@ -1,0 +1,217 @@
+"""Blobs on their way in: what is missing, appending with an offset, parts to signed URLs, one shot.
+
+What an upload has received is known by the store alone (the file's length, S3's list of parts).  A finished upload
+puts the blob in place, or sees that it is there, inside the transaction that writes its row; gc.py deletes inside one
+that holds the same row.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.errors import (
+    DigestMismatch,
+    HubError,
+    InvalidRequest,
+    StorageFull,
+    TooLarge,
+    UploadNotFound,
+    UploadOffsetMismatch,
+)
+from hub.refs import AdapterName
+from hub.registry.accounts import quotas
+from hub.registry.context import UPLOAD_LIFETIME, Context
+from hub.registry.db.models import UploadRow
+from hub.registry.library import blobs
+from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
+from hub.registry.rights import permissions
+from hub.registry.rights.access import Action, Actor
+from hub.registry.storage.store import DiskFailed
+from hub.registry.storage.streams import ByteStream, StreamBroken, chunks
+from hub.registry.values import Upload
+
+
+def start(
+    context: Context, actor: Actor, name: AdapterName, sha256: str, size: int, *, may_resume: bool = True
+) -> Upload:
+    blobs.check_announced(sha256, size)
+    if size > context.settings.max_upload_bytes:
+        raise TooLarge(f"A file may have {context.settings.max_upload_bytes:,} bytes here; this one has {size:,}.")
+    if not may_resume:
+        return _open_upload(context, actor, name, sha256, size)
+    with context.database.read() as session:
+        found = _find_unfinished(session, context, actor, name, sha256, size)
+    # One that has nothing yet, or that somebody is sending right now, may be another push of the same user.
+    if found is not None and context.store.can_resume(found.store_key, size):
+        return _describe(context, found, name)
+    return _open_upload(context, actor, name, sha256, size)
+
+
+def _find_unfinished(
+    session: Session, context: Context, actor: Actor, name: AdapterName, sha256: str, size: int
+) -> UploadRow | None:
+    return session.scalar(
+        select(UploadRow)
+        .where(
+            UploadRow.adapter == str(name),
+            UploadRow.sha256 == sha256,
+            UploadRow.size == size,
+            UploadRow.user_id == actor.user_id,
+            UploadRow.done.is_(False),
+            UploadRow.expires_at > context.now(),
+        )
+        .order_by(UploadRow.created_at.desc())
+        .limit(1)
+    )
+
+
+def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str, size: int) -> Upload:
+    with context.database.read() as session:
+        # Ask before the store is touched; the transaction below asks again.
+        check_may_publish(session, actor, name)
+    key = context.store.begin(size)
+
+    def work(session: Session) -> UploadRow:
+        namespace, _ = find_namespace_to_publish(context, session, actor, name)
+        quotas.check_upload(session, namespace, sha256, size, context.now())
+        now = context.now()
+        row = UploadRow(
+            id=secrets.token_hex(16),
+            adapter=str(name),
+            namespace_id=namespace.id,
+            user_id=actor.user_id,
+            sha256=sha256,
+            size=size,
+            store_key=key,
+            created_at=now,
+            expires_at=now + UPLOAD_LIFETIME,
+        )
+        session.add(row)
+        session.flush()
+        return row
+
+    try:
+        row = context.database.transact(work)
+    except BaseException:
+        context.store.drop(key)
+        raise
+    return _describe(context, row, name)
+
+
+def get(context: Context, actor: Actor, upload_id: str) -> Upload:
+    row = _own(context, actor, upload_id)
+    return _describe(context, row, AdapterName.parse(row.adapter))
+
+
+def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: ByteStream) -> Upload:
+    row = _own(context, actor, upload_id)
+    name = AdapterName.parse(row.adapter)
+    if row.done:
+        return _describe(context, row, name)
+    if offset > row.size:
+        raise UploadOffsetMismatch(
+            f"The upload has {row.size:,} bytes in all.", offset=context.store.offset(row.store_key)
+        )
+    try:
+        end = context.store.append(row.store_key, offset, stream, row.size - offset)
+        surplus = end == row.size and any(chunks(stream, 1))
+    except StreamBroken:
+        return _describe(context, row, name)
+    except (StorageFull, DiskFailed):
+        # A disk that is full or failing must not keep the half that it took.
+        _forget(context, row.id, row.store_key)
+        raise
+    if surplus:
+        _forget(context, row.id, row.store_key)
+        raise TooLarge(f"More than the announced {row.size:,} bytes came. Nothing was kept; send the file again.")
+    if end < row.size:
+        return _describe(context, row, name)
+    return _finish(context, row, name)
+
+
+def complete(context: Context, actor: Actor, upload_id: str, parts: Sequence[tuple[int, str]]) -> Upload:
+    row = _own(context, actor, upload_id)
+    if row.done:
+        return _describe(context, row, AdapterName.parse(row.adapter))
+    if not context.store.takes_parts:
+        raise InvalidRequest("This upload is appended to, not sent in parts.")
+    context.store.join(row.store_key, parts)
+    return _finish(context, row, AdapterName.parse(row.adapter))
+
+
+def _finish(context: Context, row: UploadRow, name: AdapterName) -> Upload:
+    try:
+        staged = context.store.verify(row.store_key, row.sha256, row.size)
+    except UploadNotFound:
+        if not _is_done(context, row.id):  # else another sender of the same bytes came first
+            raise
+        return _to_upload(row, name, row.size, done=True)
+    except (DigestMismatch, StorageFull, DiskFailed):
+        # Not for a store that can't be read right now: all is there, and the sender may ask again.
+        _forget(context, row.id, row.store_key)
+        raise
+    blobs.keep_staged(context, name, staged, lambda session: _mark_done(session, row.id))
+    return _to_upload(row, name, row.size, done=True)
+
+
+def _is_done(context: Context, upload_id: str) -> bool:
+    with context.database.read() as session:
+        row = session.get(UploadRow, upload_id)
+        return row is not None and row.done
+
+
+def abort(context: Context, actor: Actor, upload_id: str) -> None:
+    row = _own(context, actor, upload_id)
+    _forget(context, row.id, row.store_key)
+
+
+def _own(context: Context, actor: Actor, upload_id: str) -> UploadRow:
+    with context.database.read() as session:
+        row = session.get(UploadRow, upload_id)
+        if row is None or row.user_id != actor.user_id or context.now() >= row.expires_at:
+            raise UploadNotFound("There is no such upload of yours: it was finished, or it expired. Start a new one.")
+        # A role or a token that was taken away in between ends the upload too.
+        permissions.require(session, actor, AdapterName.parse(row.adapter).namespace, Action.PUBLISH)
+        return row
+
+
+def _forget(context: Context, upload_id: str, key: str | None = None) -> None:
+    try:
+        context.database.transact(lambda session: _remove_row(session, upload_id))
+    except HubError:
+        # The error that brought us here says more; a row without bytes ends with the upload's lifetime.
+        pass
+    finally:
+        if key is not None:
+            context.store.drop(key)
+
+
+def _remove_row(session: Session, upload_id: str) -> None:
+    row = session.get(UploadRow, upload_id)
+    if row is not None:
+        session.delete(row)
+        session.flush()
+
+
+def _mark_done(session: Session, upload_id: str) -> None:
+    row = session.get(UploadRow, upload_id)
+    if row is not None:
+        row.done = True
+        session.flush()
+
+
+def _describe(context: Context, row: UploadRow, name: AdapterName) -> Upload:
+    if row.done:
+        return _to_upload(row, name, row.size, done=True)
+    if not context.store.takes_parts:
+        return _to_upload(row, name, context.store.offset(row.store_key))
+    part_size, parts = context.store.parts(row.store_key, row.size)
+    return Upload(row.id, name, row.sha256, row.size, 0, row.expires_at, "parts", part_size, parts)
+
+
+def _to_upload(row: UploadRow, name: AdapterName, offset: int, *, done: bool = False) -> Upload:
+    return Upload(row.id, name, row.sha256, row.size, offset, row.expires_at, done=done)

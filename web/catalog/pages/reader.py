@@ -1,0 +1,182 @@
+"""Gathers what each page shows: one reader per request, with the registry as its actor may see it.
+
+Every method returns the words of one template.  Nothing here knows of requests; what was asked comes as arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.errors import FileNotFound, NotFound, VersionNotFound
+from hub.refs import AdapterName
+from hub.registry.service import Actor, Registry
+from hub.registry.values import Query, Version
+
+from ..cards import Card
+from ..svg import bars
+from .bases import base_tree
+from .insight import Insights
+from .layers import view_parameters
+from .verdicts import judge_bases
+from .version import (
+    CARD_FILE,
+    DOWNLOAD_DAYS,
+    MAX_PREVIEW_BYTES,
+    VersionView,
+    fill_days,
+    is_text,
+    preview,
+    read_card,
+    read_start,
+    view_version,
+)
+
+MAX_TENSORS = 2_000
+MAX_ALIAS_MOVES = 20
+MAX_BASES = 500
+FIRST_VERSIONS = 20
+VERSIONS_PER_PAGE = 100
+
+Words = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """endpoint: the registry's address, for snippets."""
+
+    registry: Registry
+    actor: Actor
+    insights: Insights
+    endpoint: str
+
+    def adapter(self, name: AdapterName) -> Words:
+        """The adapter with its latest version; with the newest one, and its reason, where all are yanked."""
+        shown = self.registry.adapter(self.actor, name)
+        versions = self.registry.versions(self.actor, name)
+        if not versions:
+            problem = self.registry.tree(self.actor, name).commit.problem
+            return {"adapter": shown, "view": None, "versions": (), "draft_problem": problem}
+        view = self._view(name, shown.latest or versions[0].number, shown.private)
+        return {
+            "adapter": shown,
+            "view": view,
+            "versions": versions,
+            "shown_versions": versions[:FIRST_VERSIONS],
+            "card": self._card(view.version),
+            "verdicts": judge_bases(view.manifest.base, view.version.base, self.registry.bases(self.actor)),
+            "moves": self.registry.alias_history(self.actor, name)[:MAX_ALIAS_MOVES],
+            **self._downloads(name),
+        }
+
+    def _downloads(self, name: AdapterName) -> Words:
+        days = fill_days(self.registry.download_history(self.actor, name, DOWNLOAD_DAYS))
+        recent = sum(count for _, count in days)
+        title = f"{recent:,} downloads in the last {DOWNLOAD_DAYS} days, per day"
+        return {"recent": recent, "days": DOWNLOAD_DAYS, "downloads_chart": bars(days, title=title)}
+
+    def versions(self, name: AdapterName, before: int | None) -> Words:
+        """One page of versions, newest first, below number `before`."""
+        every = self.registry.versions(self.actor, name)
+        older = [each for each in every if before is None or each.number < before]
+        shown = older[:VERSIONS_PER_PAGE]
+        return {
+            "adapter": self.registry.adapter(self.actor, name),
+            "total": len(every),
+            "shown": shown,
+            "is_first": before is None,
+            "before": shown[-1].number if len(older) > len(shown) else None,
+        }
+
+    def version(self, name: AdapterName, number: int) -> Words:
+        """One version, and what changed since the one before it."""
+        shown = self.registry.adapter(self.actor, name)
+        versions = self.registry.versions(self.actor, name)
+        view = self._view(name, number, shown.private)
+        previous = next((other for other in versions if other.number < number), None)
+        config = json.dumps(view.manifest.config, indent=2).encode()
+        return {
+            "adapter": shown,
+            "view": view,
+            "versions": versions,
+            "previous": previous,
+            "layers": self.insights.layers(self.registry, self.actor, view.version),
+            "changes": self._changes(self._resolve(name, previous.number), view.version) if previous else None,
+            "card": self._card(view.version),
+            "parameters": view_parameters(view.manifest),
+            "tensors": view.manifest.tensors[:MAX_TENSORS],
+            "config_json": preview("adapter_config.json", config),
+        }
+
+    def file(self, name: AdapterName, number: int, path: str) -> Words:
+        """One file: a text as text, weights by their header.  Raises FileNotFound."""
+        shown = self.registry.adapter(self.actor, name)
+        view = self._view(name, number, shown.private)
+        row = next((each for each in view.files if each.path == path), None)
+        if row is None:
+            raise FileNotFound(f"{view.version.ref} has no file {path[:80]!r}. Its page lists the files that it has.")
+        return {
+            "adapter": shown,
+            "version": view.version,
+            "file": row,
+            "content": self._text(view.version, path) if is_text(path) else None,
+            "cut": MAX_PREVIEW_BYTES if row.size > MAX_PREVIEW_BYTES else 0,
+            "tensors": view.manifest.tensors[:MAX_TENSORS] if path.endswith(".safetensors") else (),
+            "tensor_count": len(view.manifest.tensors),
+        }
+
+    def _text(self, version: Version, path: str) -> Any:
+        stored = self.registry.open_file(self.actor, version.ref, path)
+        return preview(path, read_start(stored, MAX_PREVIEW_BYTES))
+
+    def compare(self, name: AdapterName, before: int | None, after: int | None) -> Words:
+        """Two versions: the newest, and the one before `after`, where none is named."""
+        versions = self.registry.versions(self.actor, name)
+        if len(versions) < 2:
+            raise NotFound(f"{name} has {len(versions)} version(s): there is nothing to compare yet.")
+        last = _choose(versions, after, versions[0].number)
+        older = [each.number for each in versions if each.number < last]
+        first = _choose(versions, before, older[0] if older else versions[-1].number)
+        old, new = self._resolve(name, first), self._resolve(name, last)
+        return {
+            "adapter": self.registry.adapter(self.actor, name),
+            "versions": versions,
+            "before": old,
+            "after": new,
+            "changes": self._changes(old, new),
+        }
+
+    def bases(self) -> Words:
+        known = self.registry.bases(self.actor)
+        return {"roots": base_tree(known[:MAX_BASES]), "total": len(known)}
+
+    def base(self, name: str) -> Words:
+        """One base and its adapters, the most used first."""
+        shown = self.registry.base(self.actor, name)
+        query = Query(base=(shown.id,), sort="downloads", limit=50, with_facets=False)
+        return {"base": shown, "page": self.registry.search(self.actor, query)}
+
+    def _view(self, name: AdapterName, number: int, private: bool) -> VersionView:
+        return view_version(self._resolve(name, number), private, self.endpoint)
+
+    def _resolve(self, name: AdapterName, number: int) -> Version:
+        return self.registry.resolve(self.actor, name.at(number))
+
+    def _changes(self, before: Version, after: Version) -> Any:
+        return self.insights.changes(self.registry, self.actor, before, after)
+
+    def _card(self, version: Version) -> Card | None:
+        if version.manifest.file(CARD_FILE) is None:
+            return None
+        return read_card(version, self.registry.open_file(self.actor, version.ref, CARD_FILE))
+
+
+def _choose(versions: Sequence[Version], asked: int | None, default: int) -> int:
+    if asked is None:
+        return default
+    if not any(each.number == asked for each in versions):
+        newest = versions[0]
+        raise VersionNotFound(f"{newest.adapter} has no version v{asked}; the newest is v{newest.number}.")
+    return asked

@@ -1,0 +1,290 @@
+"""What the Hugging Face wire tells about repositories: info, lists, refs, commits, and who is asking."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, g, jsonify, request
+
+from hub.errors import AdapterNotFound, NamespaceNotFound, Unauthenticated
+from hub.formats.front_matter import FrontMatter, split_front_matter
+from hub.registry.values import Adapter, Commit, Page, Query, Sort, Tree
+
+from ..http.identity import current_actor, registry
+from .files import siblings
+from .names import MAIN, repo_name, tree_at, wire_time
+from .warnings import warn_of_tree
+
+_PAGE_LIMIT = 1_000
+_COMMITS_PER_PAGE = 50
+_CARD_BYTES = 1024 * 1024
+_SORTS: dict[str, Sort] = {
+    "downloads": "downloads",
+    "likes": "downloads",
+    "trending_score": "downloads",
+    "trendingScore": "downloads",
+    "created_at": "new",
+    "createdAt": "new",
+    "last_modified": "recent",
+    "lastModified": "recent",
+}
+_EVERY_ADAPTER_IS = frozenset({"peft", "lora", "safetensors", "library:peft", "model"})
+
+
+def model_info(namespace: str, name: str, revision: str = MAIN) -> Response:
+    """Describe a repository at a revision."""
+    found = tree_at(current_actor(), repo_name(namespace, name), revision)
+    g.hf_commit = found.commit.id
+    card = _card(found)
+    info = _summary(found.adapter) | {
+        "sha": found.commit.id,
+        "siblings": siblings(found, blobs=request.args.get("blobs", "").lower() in {"1", "true"}),
+        "cardData": dict(card.fields),
+        "config": {"peft": {"base_model_name_or_path": found.adapter.base}},
+        "disabled": False,
+        "usedStorage": sum(file.size for file in found.files),
+        "spaces": [],
+    }
+    if found.commit.problem:
+        info["lorahub"] = {"draft": found.commit.problem}
+    response = jsonify(info)
+    response.headers["X-Repo-Commit"] = found.commit.id
+    return warn_of_tree(response, found)
+
+
+def list_models() -> Response:
+    """List adapters: a bare array, and the next page in the Link header."""
+    try:
+        page = _search(_query())
+    except NamespaceNotFound:
+        return jsonify([])
+    response = jsonify([_summary(adapter) for adapter in page.items])
+    if page.next_cursor:
+        response.headers["Link"] = f'<{_next_url(page.next_cursor)}>; rel="next"'
+    return response
+
+
+def refs(namespace: str, name: str) -> Response:
+    """List `main`, every version as a tag, and every alias as a tag."""
+    actor, repo = current_actor(), repo_name(namespace, name)
+    head = tree_at(actor, repo, MAIN)
+    versions = {version.number: version.commit for version in registry().versions(actor, repo)}
+    tags = [(f"v{number}", commit) for number, commit in versions.items()]
+    tags += [(alias.name, versions[alias.version]) for alias in head.adapter.aliases if alias.version in versions]
+    payload: dict[str, Any] = {
+        "branches": [{"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": head.commit.id}],
+        "converts": [],
+        "tags": [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit} for tag, commit in tags],
+    }
+    if request.args.get("include_prs"):
+        payload["pullRequests"] = []
+    return jsonify(payload)
+
+
+def commits(namespace: str, name: str, revision: str) -> Response:
+    """List the accepted commits, newest first."""
+    actor, repo = current_actor(), repo_name(namespace, name)
+    limit = min(_number("limit", _COMMITS_PER_PAGE), _PAGE_LIMIT)
+    before = request.args.get("before")
+    head = tree_at(actor, repo, revision).commit.id
+    page = registry().commits(actor, repo, head, limit, before)
+    response = jsonify([_commit_json(commit) for commit in page])
+    if len(page) == limit:
+        query = urlencode([(key, value) for key, value in request.args.items(multi=True) if key != "before"])
+        response.headers["Link"] = f'<{request.base_url}?{query}&before={page[-1].id}>; rel="next"'
+    return response
+
+
+def whoami() -> Response:
+    """Say who is asking, in which namespaces they may do something, and what their token may do."""
+    actor = current_actor()
+    if actor.user is None:
+        raise Unauthenticated("Nobody is logged in: send a token.")
+    roles = {name: role for name, role in registry().roles(actor).items() if name != actor.user}
+    token = {
+        "displayName": actor.token_name or "lorahub",
+        "role": "write" if actor.has_scope("publish") else "read",
+        "createdAt": None,
+    }
+    return jsonify(
+        {
+            "type": "user",
+            "id": actor.user,
+            "name": actor.user,
+            "fullname": actor.user,
+            "isPro": False,
+            "orgs": [{"type": "org", "id": org, "name": org, "fullname": org, "roleInOrg": role_in_org(role)}
+                     for org, role in roles.items()],
+            "auth": {"type": "access_token", "accessToken": token, "expiresAt": wire_time(actor.expires_at)},
+        }
+    )  # fmt: skip
+
+
+def known_harnesses() -> Response:
+    """Answer newer clients that none is known: they keep that for a day, and ask once more at each start otherwise."""
+    return jsonify({"standardEnvVars": [], "harnesses": {}})
+
+
+def role_in_org(role: str) -> str:
+    return {"reader": "read", "publisher": "write", "owner": "admin"}[role]
+
+
+def repositories_of(namespace: str) -> Response:
+    """List the repositories of a namespace with their sizes, as `hf repos ls --namespace` asks for them."""
+    page = _search(Query(namespace=(namespace,), limit=_query_limit(), with_facets=False))
+    return jsonify([_repository(adapter) for adapter in page.items])
+
+
+def my_repositories() -> Response:
+    """List the repositories of every namespace that the caller is a member of."""
+    actor = current_actor()
+    if actor.user is None:
+        raise Unauthenticated("Nobody is logged in: send a token.")
+    mine = tuple(sorted({actor.user, *registry().roles(actor)}))
+    page = _search(Query(namespace=mine, limit=_query_limit(), with_facets=False))
+    return jsonify([_repository(adapter) for adapter in page.items])
+
+
+def overview(namespace: str) -> Response:
+    """Describe a user or an organization: what `get_user_overview` and `get_organization_overview` need."""
+    found = registry().namespace(current_actor(), namespace)
+    payload = {"name": found.name, "user": found.name, "fullname": found.name, "avatarUrl": "", "isPro": False}
+    return jsonify(payload | {"numModels": found.adapter_count, "numUsers": len(found.members), "type": found.kind})
+
+
+def auth_check(namespace: str, name: str) -> Response:
+    """Answer 200 to who may read a repository's files."""
+    tree_at(current_actor(), repo_name(namespace, name), MAIN)
+    return jsonify({})
+
+
+def _query() -> Query:
+    args = request.args
+    fields: dict[str, list[str]] = {"base": [], "license": [], "task": [], "tag": []}
+    for value in args.getlist("filter") + args.getlist("tags"):
+        for part in value.split(","):
+            _sort_filter(part.strip(), fields)
+    fields["task"] += args.getlist("pipeline_tag")
+    return Query(
+        text=args.get("search", ""),
+        namespace=tuple(args.getlist("author")),
+        sort=_SORTS.get(args.get("sort", ""), "recent"),
+        limit=_query_limit(),
+        cursor=args.get("cursor"),
+        with_facets=False,
+        **{field: tuple(values) for field, values in fields.items()},  # type: ignore[arg-type]
+    )
+
+
+def _sort_filter(value: str, fields: dict[str, list[str]]) -> None:
+    """Put one filter of the Hub's into the field that it is here: `base_model:adapter:X`, `license:mit`, a tag."""
+    kind, colon, rest = value.partition(":")
+    if not value or value in _EVERY_ADAPTER_IS:
+        return
+    if kind == "base_model" and colon:
+        fields["base"].append(rest.removeprefix("adapter:"))
+    elif kind in {"license", "task"} and colon:
+        fields[kind].append(rest)
+    else:
+        fields["tag"].append(value)
+
+
+def _search(query: Query) -> Page:
+    """Search; a plain filter that is no adapter's tag may be a task, which is a tag on the Hub."""
+    page = registry().search(current_actor(), query)
+    if page.total or not query.tag or query.task:
+        return page
+    retried = Query(
+        text=query.text, namespace=query.namespace, task=query.tag[:1], base=query.base, license=query.license,
+        tag=query.tag[1:], sort=query.sort, limit=query.limit, cursor=query.cursor, with_facets=False,
+    )  # fmt: skip
+    return registry().search(current_actor(), retried)
+
+
+def _query_limit() -> int:
+    """Return how many to give on this page: clients follow the Link header until they have their own `limit`."""
+    return max(1, min(_number("limit", 100), 100))
+
+
+def _next_url(cursor: str) -> str:
+    kept = [(key, value) for key, value in request.args.items(multi=True) if key != "cursor"]
+    return f"{request.base_url}?{urlencode([*kept, ('cursor', cursor)])}"
+
+
+def _summary(adapter: Adapter) -> dict[str, Any]:
+    """Return what lists and `model_info` have in common."""
+    return {
+        "_id": f"{adapter.id:024x}",
+        "id": str(adapter.name),
+        "modelId": str(adapter.name),
+        "author": adapter.name.namespace,
+        "private": adapter.private,
+        "gated": "manual" if getattr(adapter, "gated", False) else False,
+        "downloads": adapter.downloads,
+        "likes": 0,
+        "tags": _tags(adapter),
+        "pipeline_tag": adapter.task,
+        "library_name": "peft",
+        "createdAt": wire_time(adapter.created_at),
+        "lastModified": wire_time(adapter.updated_at),
+    }
+
+
+def _tags(adapter: Adapter) -> list[str]:
+    tags = ["peft", "safetensors", "lora", *adapter.tags]
+    tags += [f"base_model:adapter:{adapter.base}"] if adapter.base else []
+    tags += [f"license:{adapter.license}"] if adapter.license else []
+    tags += [adapter.task] if adapter.task else []
+    return list(dict.fromkeys(tags))
+
+
+def _repository(adapter: Adapter) -> dict[str, Any]:
+    return {
+        "id": str(adapter.name),
+        "type": "model",
+        "visibility": "private" if adapter.private else "public",
+        "private": adapter.private,
+        "storage": adapter.size_bytes or 0,
+        "updatedAt": wire_time(adapter.updated_at),
+    }
+
+
+def _card(found: Tree) -> FrontMatter:
+    """Return the front matter of the card at this revision; nothing if there is no card."""
+    readme = found.file("README.md")
+    if readme is None or readme.size > _CARD_BYTES:
+        return FrontMatter()
+    stored = registry().open_at(current_actor(), found.adapter.name, found.commit.id, readme.path)
+    text = b"".join(stored.open(0, readme.size)).decode("utf-8", "replace")
+    return split_front_matter(text)[0]
+
+
+def _commit_json(commit: Commit) -> dict[str, Any]:
+    message = commit.message
+    if commit.problem:
+        message = f"{message}\n\nA draft, no version: {commit.problem}".strip()
+    author = {"user": commit.author or "unknown", "avatar": ""}
+    return {
+        "id": commit.id,
+        "title": commit.title,
+        "message": message,
+        "authors": [author],
+        "date": wire_time(commit.created_at),
+        "formatted": {"title": commit.title, "message": message},
+    }
+
+
+def _number(name: str, default: int) -> int:
+    value = request.args.get(name, type=int)
+    return value if value is not None and value > 0 else default
+
+
+def missing(name: str = "", **_: Any) -> Response:
+    """Answer for kinds of repositories that are not kept here: data sets, spaces, models without a namespace."""
+    raise AdapterNotFound(f"There is no repository {name} of that kind here: lorahub keeps LoRA adapters.")
+
+
+def resolve_missing(name: str, **rest: str) -> Response:
+    """Answer for a file of a model without a namespace."""
+    return missing(name, **rest)

@@ -1,0 +1,66 @@
+"""Addresses and tokens that carry a right by themselves: for requests that Hugging Face clients send without ours.
+
+A client sends no token to an upload address, and Xet has tokens of its own.  Both are signed here, for one adapter and
+a short time, with the rights of the one who asked and never more: a role that was taken away since, or a token that was
+revoked, is gone here, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from hub.errors import HubError
+from hub.refs import AdapterName
+from hub.registry.rights.access import ANONYMOUS, SCOPES, Actor
+
+from ..http.identity import registry
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a signature stands for: an actor, the adapter that it is limited to, and what the signer noted."""
+
+    actor: Actor
+    repo: AdapterName
+    claims: dict[str, Any]
+
+
+def sign(purpose: str, actor: Actor, repo: AdapterName, **claims: Any) -> str:
+    """Return a text that lets its bearer do `purpose` on `repo` as `actor`."""
+    who = [actor.user, sorted(actor.scopes), actor.namespace, actor.token_id]
+    return _serializer(purpose).dumps({"who": who, "repo": str(repo), **claims})
+
+
+def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Grant:
+    """Return what `sign` wrote.  Raises `refusal` if it is forged, for another purpose, or too old."""
+    try:
+        claims: dict[str, Any] = _serializer(purpose).loads(text, max_age=max_age_seconds)
+    except BadSignature as error:
+        raise refusal from error
+    actor = _actor(*claims.pop("who"))
+    if actor is None:
+        raise refusal
+    return Grant(actor, AdapterName.parse(claims.pop("repo")), claims)
+
+
+def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id: int | None) -> Actor | None:
+    """Return the signer as it is now; None if the token that it used is no longer good."""
+    if user is None:
+        return ANONYMOUS
+    actor = registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
+    if token_id is None:
+        return actor
+    now = datetime.now(UTC)
+    good = (
+        t for t in registry().tokens(actor) if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
+    )
+    # What this actor signs in turn has to end with the same token.
+    return replace(actor, token_id=token_id) if any(token.id == token_id for token in good) else None
+
+
+def _serializer(purpose: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(registry().secret_key(), salt=f"lorahub.hf.{purpose}")

@@ -1,0 +1,275 @@
+"""Writing files on the Hugging Face wire: `preupload`, the LFS addresses, and `commit`.
+
+    preupload -> [LFS batch -> PUT …] or [Xet: see xet_routes.py] -> commit
+
+A commit goes to `main`, the only branch.  Its tree becomes the next version if it is a whole, valid adapter; until then
+it is a draft, and the client is told what is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+from flask import Response, jsonify, request, url_for
+
+from hub.adapter.file_rules import Verdict, check_magic, rule_for
+from hub.errors import (
+    AliasNotFound,
+    Forbidden,
+    InvalidRequest,
+    PreconditionFailed,
+    Unauthenticated,
+    UnsafeFile,
+    VersionNotFound,
+)
+from hub.manifest import check_path
+from hub.refs import AdapterName
+from hub.registry.rights.access import Action, Actor
+from hub.registry.values import Commit, Tree
+
+from ..http.identity import current_actor, registry
+from . import signing
+from .commit import Delete, Header, Operation, PutBlob, PutBytes, apply, as_stream, read_operations
+from .errors import warn
+from .gitignore import IgnoreRules
+from .names import MAIN, WireFile, has_object_store, is_lfs, plain_revision, repo_name, tree_at
+
+LFS_ADDRESS_SECONDS = 24 * 3600
+_MAX_FILES = 1_000
+_COMMIT_TRIES = 30
+_LFS_PURPOSE = "lfs"
+_LFS_JSON = "application/vnd.git-lfs+json"
+
+
+def preupload(namespace: str, name: str, revision: str) -> Response:
+    """Say of each file how it must be sent, whether it is wanted at all, and what is there under its name."""
+    repo = writable_repo(namespace, name, revision)
+    payload = json_body()
+    tree = tree_at(current_actor(), repo, MAIN)
+    ignored = IgnoreRules.parse(str(payload.get("gitIgnore") or ""))
+    known = {file.path: WireFile.of(file) for file in tree.files}
+    files = [_judge(file, known, ignored) for file in _asked_files(payload)]
+    response = jsonify({"files": [{key: value for key, value in file.items() if key != "reason"} for file in files]})
+    left_out = [f"{file['path']} ({file['reason']})" for file in files if file.get("reason")]
+    if left_out:
+        warn(response, f"left out {left_out[0]}", f"Not stored: {'; '.join(left_out[:10])}.")
+    return response
+
+
+def lfs_batch(namespace: str, name: str) -> Response:
+    """Say where each large file goes; one that is here already has no address."""
+    payload = json_body()
+    if payload.get("operation") != "upload":
+        raise InvalidRequest(f"This LFS address takes uploads; read files at /{namespace}/{name}/resolve/….")
+    repo = writable_repo(namespace, name, MAIN)
+    actor = current_actor()
+    objects = [_lfs_object(item) for item in _list(payload, "objects")]
+    missing = set(registry().missing_blobs(actor, repo, objects))
+    transfers = payload.get("transfers") or ["basic"]
+    answers, chosen = [], "basic"
+    for oid, size in objects:
+        answer: dict[str, Any] = {"oid": oid, "size": size}
+        if (oid, size) in missing:
+            upload, mode = _lfs_action(actor, repo, oid, size, "multipart" in transfers)
+            answer["actions"] = {"upload": upload}
+            chosen = mode
+        answers.append(answer)
+    response = jsonify({"transfer": chosen, "objects": answers})
+    response.mimetype = _LFS_JSON
+    return response
+
+
+def lfs_put() -> Response:
+    """Take one large file at an address that `lfs_batch` signed."""
+    grant = _lfs_grant()
+    registry().put_blob(grant.actor, grant.repo, request.stream, grant.claims["oid"], grant.claims["size"])
+    return Response(status=200)
+
+
+def lfs_complete() -> Response:
+    """Put the parts together that a client sent straight to the object store."""
+    grant = _lfs_grant()
+    parts = [(int(part["partNumber"]), str(part["etag"])) for part in _list(json_body(), "parts")]
+    registry().complete_upload(grant.actor, grant.claims["upload"], parts)
+    return Response(status=200)
+
+
+def commit(namespace: str, name: str, revision: str) -> Response:
+    """Apply a commit to `main`."""
+    repo = writable_repo(namespace, name, revision)
+    actor = current_actor()
+    header, changes = _read_commit(actor, repo)
+    made = _commit_changes(actor, repo, header, changes)
+    url = f"{request.host_url.rstrip('/')}/{repo}/commit/{made.id}"
+    response = jsonify({"success": True, "commitUrl": url, "commitOid": made.id, "hookOutput": ""})
+    if made.version is None:
+        why = (made.problem or "It has no adapter yet.").rstrip(".")
+        warn(response, f"draft {made.id}", f"{repo} has no new version yet, only a draft. {why}.")
+    return response
+
+
+def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
+    """Return the adapter if the caller may publish to it and `revision` is where commits go.
+
+    Raises AdapterNotFound, Forbidden, or InvalidRequest for a version or an alias: those never change.
+    """
+    repo, actor = repo_name(namespace, name), current_actor()
+    if request.args.get("create_pr") in {"1", "true"}:
+        raise InvalidRequest(f"{repo} takes no pull requests: commit to main, which makes the next version.")
+    found = registry().adapter(actor, repo)
+    if actor.is_anonymous:
+        raise Unauthenticated("Log in first: writing takes a token. Run `hf auth login`, or set HF_TOKEN.")
+    if not registry().may(actor, Action.PUBLISH, found.name.namespace):
+        raise Forbidden(
+            f"{actor.user} may read {repo} but not write to it: that takes the role publisher and a publish token."
+        )
+    if plain_revision(revision) != MAIN:
+        _refuse_branch(actor, repo, revision)
+    return repo
+
+
+def _refuse_branch(actor: Actor, repo: AdapterName, revision: str) -> None:
+    try:
+        tree_at(actor, repo, revision)
+    except (VersionNotFound, AliasNotFound):
+        raise InvalidRequest(
+            f"{repo} keeps one branch, main; it has no {revision!r}. Upload without a revision: the server numbers "
+            f"the version. Then name it: hf repos tag create {repo} {revision}"
+        ) from None
+    raise InvalidRequest(
+        f"{revision!r} of {repo} is a version, which never changes. Upload without a revision to make the next one."
+    )
+
+
+def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRules) -> dict[str, Any]:
+    """Return the answer for one file.  Raises UnsafeFile for what is never stored."""
+    path, size = str(file.get("path", "")), file.get("size")
+    if not isinstance(size, int) or size < 0:
+        raise InvalidRequest(f"{path!r} is announced without a size.")
+    rule = rule_for(path)
+    if rule.verdict is Verdict.REFUSE:
+        raise UnsafeFile(f"{path[:120]!r} is never stored: {rule.reason}", path=path[:200])
+    answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if is_lfs(path, size) and size else "regular"}
+    if rule.verdict is Verdict.LEAVE_OUT or ignored.ignores(path):
+        return answer | {"shouldIgnore": True, "reason": rule.reason}
+    check_path(path)
+    check_magic(path, _sample(file))
+    answer["shouldIgnore"] = False
+    if path in known:
+        answer["oid"] = known[path].etag
+    return answer
+
+
+def _sample(file: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(str(file.get("sample") or ""))
+    except ValueError as error:
+        raise InvalidRequest(f"The sample of {file.get('path')!r} is not base64.") from error
+
+
+def _asked_files(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    files = [file for file in _list(payload, "files") if isinstance(file, dict)]
+    if len(files) > _MAX_FILES:
+        raise InvalidRequest(f"Ask for at most {_MAX_FILES:,} files at a time.")
+    return files
+
+
+def _lfs_object(item: Any) -> tuple[str, int]:
+    try:
+        checked = PutBlob("", str(item["oid"]), int(item["size"]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise InvalidRequest("An LFS object has an oid and a size.") from error
+    if len(checked.sha256) != 64 or not set(checked.sha256) <= set("0123456789abcdef"):
+        raise InvalidRequest(f"{checked.sha256[:80]!r} is not a sha256 in hex.")
+    return checked.sha256, int(item["size"])
+
+
+def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:
+    """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
+    if may_split and has_object_store():
+        # One with all its parts: these clients can't go on with an upload that has some already.
+        upload = registry().start_upload(actor, repo, oid, size, may_resume=False)
+        ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
+        parts = {f"{part.number:05d}": part.url for part in upload.parts}
+        href = url_for("hf.lfs_complete", ticket=ticket, _external=True)
+        return {"href": href, "header": {"chunk_size": str(upload.part_size), **parts}}, "multipart"
+    ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size)
+    return {"href": url_for("hf.lfs_put", ticket=ticket, _external=True)}, "basic"
+
+
+def _lfs_grant() -> signing.Grant:
+    # In the query, which is never logged: the ticket is a right by itself.
+    ticket = request.args.get("ticket", "")
+    refusal = Forbidden("This upload address has expired or was never given out. Start the upload again.")
+    return signing.read(_LFS_PURPOSE, ticket, LFS_ADDRESS_SECONDS, refusal)
+
+
+def _read_commit(actor: Actor, repo: AdapterName) -> tuple[Header, list[PutBlob | Delete]]:
+    """Store the files that came inside the commit, and return what it changes."""
+    operations = read_operations(request.stream)
+    first = next(operations, None)
+    if not isinstance(first, Header):
+        raise InvalidRequest("A commit starts with its header.")
+    changes = [change for operation in operations for change in _store(actor, repo, operation)]
+    _check_uploaded(actor, repo, changes)
+    return first, changes
+
+
+def _store(actor: Actor, repo: AdapterName, operation: Operation) -> Iterable[PutBlob | Delete]:
+    if isinstance(operation, PutBytes):
+        check_path(operation.path)
+        size = len(operation.data)
+        registry().put_blob(actor, repo, as_stream(operation), operation.sha256, size)
+        yield PutBlob(operation.path, operation.sha256, size)
+    elif not isinstance(operation, Header):
+        yield operation
+
+
+def _check_uploaded(actor: Actor, repo: AdapterName, changes: Sequence[PutBlob | Delete]) -> None:
+    """Say which file was not sent, before anything is committed."""
+    named = {(c.sha256, c.size): c.path for c in changes if isinstance(c, PutBlob) and c.size is not None}
+    missing = registry().missing_blobs(actor, repo, list(named))
+    if missing:
+        paths = ", ".join(sorted(named[blob] for blob in missing)[:5])
+        raise InvalidRequest(f"The bytes of {paths} were not uploaded, or have another size or sha256. Upload again.")
+
+
+def _commit_changes(actor: Actor, repo: AdapterName, header: Header, changes: Sequence[PutBlob | Delete]) -> Commit:
+    """Apply the changes to `main`, again and again where another commit came first and the client doesn't mind."""
+    for _ in range(_COMMIT_TRIES):
+        head = registry().tree(actor, repo, MAIN)
+        base = tree_at(actor, repo, MAIN) if head.yanked else head
+        _check_parent(header, base, head)
+        tree = apply(chain(changes), {file.path: file.sha256 for file in base.files})
+        try:
+            return registry().commit_tree(actor, repo, head.commit.id, tree, header.title, header.description)
+        except PreconditionFailed:
+            if header.parent:
+                raise
+    raise PreconditionFailed(f"Others commit to {repo} all the time: {_COMMIT_TRIES} tries came too late. Try again.")
+
+
+def _check_parent(header: Header, base: Tree, head: Tree) -> None:
+    """Raise PreconditionFailed unless the commit that the client started from is still what `main` shows."""
+    if header.parent and header.parent not in {base.commit.id, head.commit.id}:
+        raise PreconditionFailed(
+            f"A commit has happened since: main is at {base.commit.id}, not at {header.parent}. Fetch it and try again."
+        )
+
+
+def json_body() -> dict[str, Any]:
+    """Return the request's JSON object, whatever its content type says.  Raises InvalidRequest."""
+    body = request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        raise InvalidRequest("The request's body is not a JSON object.")
+    return body
+
+
+def _list(payload: dict[str, Any], key: str) -> list[Any]:
+    value = payload.get(key)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"The request's {key} are not a list.")
+    return value

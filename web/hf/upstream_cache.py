@@ -1,0 +1,216 @@
+"""What was read from the upstream, kept on disk: files by their ETag, answers by their address.
+
+    <root>/files/<etag>               verified: an ETag is the sha256 of the bytes, or their git blob id
+    <root>/answers/ab/<sha256>.json   the last answer to one address, in 256 folders of at most 200 answers each
+
+Files that were not asked for the longest time go first when there is no room.  What the disk does not take or give is
+asked of the upstream again: its errors are logged and stop nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from hub.errors import DigestMismatch
+from hub.formats.atomic_files import write_atomically
+
+MAX_ANSWERS_PER_FOLDER = 200
+ABANDONED_SECONDS = 24 * 3600
+"""After so long without a write, what is half written has no writer any more."""
+
+_ETAG = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\Z")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCache:
+    root: Path
+    max_bytes: int
+
+    def find(self, etag: str, size: int) -> Path | None:
+        """Return the file with this ETag and size, if it is here, and note that it was asked for.
+
+        It may be gone when it is opened: another worker makes room whenever it has to.
+        """
+        if not _ETAG.match(etag):
+            return None
+        path = self.root / "files" / etag
+        try:
+            os.utime(path)
+            if path.stat().st_size != size:
+                return None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("a file of the upstream can't be looked for: %s", error)
+            return None
+        return path
+
+    def keep(self, etag: str, size: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass `blocks` on, and keep them once they are whole and right.
+
+        The last block is held back until then: whoever reads gets wrong bytes never as a whole file.
+        Raises DigestMismatch.
+        """
+        if not _ETAG.match(etag):
+            yield from blocks
+            return
+        arrival = _Arrival(self.root / "files")
+        try:
+            held = yield from _copy(blocks, arrival, _hasher(etag, size), etag)
+            if arrival.settle(etag):
+                with _passing_over("no room is made for files of the upstream"):
+                    self._make_room()
+            yield held
+        finally:
+            arrival.drop()
+
+    def remember(self, address: str, answer: dict[str, Any]) -> None:
+        """Keep the answer to an address, to be used when the upstream is down, or for good if it can't change."""
+        path = self._answer(address)
+        with _passing_over("an answer of the upstream is not kept"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _drop_abandoned(path.parent)
+            _drop_oldest(path.parent, MAX_ANSWERS_PER_FOLDER - 1)
+            write_atomically(path, json.dumps(answer).encode())
+
+    def recall(self, address: str) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = json.loads(self._answer(address).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("an answer of the upstream can't be read: %s", error)
+            return None
+        return answer
+
+    def _answer(self, address: str) -> Path:
+        name = hashlib.sha256(address.encode()).hexdigest()
+        return self.root / "answers" / name[:2] / f"{name}.json"
+
+    def _make_room(self) -> None:
+        """Remove the files that were not asked for the longest, until the rest fits."""
+        entries = []
+        for entry in os.scandir(self.root / "files"):
+            with suppress(FileNotFoundError):  # another worker makes room, too
+                if _ETAG.match(entry.name):
+                    entries.append((entry.stat(), entry.path))
+        total = sum(stat.st_size for stat, _ in entries)
+        for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
+            if total <= self.max_bytes:
+                return
+            Path(path).unlink(missing_ok=True)
+            total -= stat.st_size
+
+
+class _Arrival:
+    """A file on its way into the cache.  One that the disk does not take is given up, and its reader never knows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        with self._giving_up():
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_abandoned(folder)  # before more comes: they may be what fills the disk
+            handle, self._temporary = tempfile.mkstemp(dir=folder, prefix=".receiving-")
+            self._file = os.fdopen(handle, "wb")
+
+    def write(self, block: bytes) -> None:
+        if self._file is not None:
+            with self._giving_up():
+                self._file.write(block)
+
+    def settle(self, name: str) -> bool:
+        """Put the file, which is whole, in its place; return whether it is there now."""
+        if self._file is not None:
+            with self._giving_up():
+                self._file.flush()
+                os.fsync(self._file.fileno())  # or a power cut could leave the name with other bytes
+                self._file.close()
+                os.replace(self._temporary, self._folder / name)
+                self._file = None
+                return True
+        return False
+
+    def drop(self) -> None:
+        """Remove what is not in its place."""
+        if self._file is not None:
+            with suppress(OSError):  # it tries once more to write what it holds
+                self._file.close()
+            with suppress(OSError):
+                os.unlink(self._temporary)
+            self._file = None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("a file of the upstream is not kept: %s", error)
+            self.drop()
+
+
+@contextmanager
+def _passing_over(what: str) -> Iterator[None]:
+    """Log an error of the disk: whatever is not kept costs another fetch, and nobody the answer."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s: %s", what, error)
+
+
+def _drop_abandoned(folder: Path) -> None:
+    """Remove what workers that were killed have left half written: it counts nowhere and would stay for ever."""
+    limit = time.time() - ABANDONED_SECONDS
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # another worker was here first
+            if entry.name.startswith(".") and entry.stat().st_mtime < limit:
+                os.unlink(entry.path)
+
+
+def _drop_oldest(folder: Path, keep: int) -> None:
+    """Remove the answers that were written the longest ago: whoever invents addresses fills no disk."""
+    names = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    if len(names) > keep:
+        for path in sorted(names, key=_written_at, reverse=True)[keep:]:
+            Path(path).unlink(missing_ok=True)
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        # Another worker was here first.
+        return 0.0
+
+
+def _copy(blocks: Iterable[bytes], file: _Arrival, digest: Any, etag: str) -> Generator[bytes, None, bytes]:
+    """Write and yield all blocks but the last, which is returned after the hash was found right."""
+    held = b""
+    for block in blocks:
+        if held:
+            yield held
+        file.write(block)
+        digest.update(block)
+        held = block
+    if digest.hexdigest() != etag:
+        raise DigestMismatch(f"The upstream sent bytes of {digest.hexdigest()[:12]}…, not {etag[:12]}…. Try again.")
+    return held  # the caller takes it from `yield from`
+
+
+def _hasher(etag: str, size: int) -> Any:
+    if len(etag) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)

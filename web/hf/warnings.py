@@ -1,0 +1,28 @@
+"""What stock clients are told beside the answer: `X-HF-Warning`, which `hf` and PEFT print once per topic."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from hub.refs import AdapterName
+from hub.registry.values import Tree, Yanked
+
+from .errors import warn
+
+
+def warn_of_tree(response: Response, tree: Tree) -> Response:
+    """Say what speaks against this revision: that it was yanked, or that the whole adapter is deprecated."""
+    old = tree.adapter.deprecated
+    if old is not None:
+        successor = f" Use {old.successor} instead." if old.successor else ""
+        text = f"{tree.adapter.name} is deprecated: {old.reason.rstrip('.')}.{successor}"
+        warn(response, f"deprecated {tree.adapter.name}", text)
+    return warn_of(response, tree.adapter.name, tree.commit.version, tree.yanked)
+
+
+def warn_of(response: Response, name: AdapterName, version: int | None, yanked: Yanked | None) -> Response:
+    """Say that a version was yanked, and why.  The topic names the version: each one is told of."""
+    if yanked is None or version is None:
+        return response
+    text = f"{name} v{version} was yanked: {yanked.reason.rstrip('.')}. See the other versions before you use it."
+    return warn(response, f"yanked {name} v{version}", text)

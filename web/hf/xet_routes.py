@@ -1,0 +1,148 @@
+"""Uploads through Xet: what current Hugging Face clients do with every large file, without asking.
+
+    GET  …/xet-write-token/main       -> {accessToken, exp, casUrl}      casUrl = /api/xet/<period>/<space>
+    POST <casUrl>/v1/xorbs/default/…  chunks, packed: unpacked, verified, kept for this adapter (store.py)
+    POST <casUrl>/v1/shards           which chunks make up which file: put together, sha256 verified, stored as a blob
+
+Nothing is read through Xet: files are ordinary blobs afterwards, and a commit names them by their sha256 as it does
+after an LFS upload.  A client asks for newer addresses first (xorb grants, /v2/shards) and takes these upon a 404.
+Source: the Xet protocol specification, "CAS API" and "Upload protocol".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+from flask import Response, jsonify, request
+
+from hub.errors import DigestMismatch, Forbidden, InvalidRequest, NotFound, TooLarge, Unauthenticated
+from hub.refs import AdapterName
+
+from ..http.identity import bearer_token, current_actor, registry, settings
+from ..xet.hash import Leaf, from_text, hash_file, hash_range, to_text
+from ..xet.shard import MAX_SHARD_BYTES, Segment, ShardFile, parse_shard
+from ..xet.store import XorbSpace, XorbStore
+from . import signing
+from .upload import writable_repo
+
+TOKEN_SECONDS = 3600
+_PURPOSE = "xet"
+
+
+def write_token(namespace: str, name: str, revision: str) -> Response:
+    """Give a token that lets its bearer send chunks for one adapter for an hour, and the address to send them to."""
+    # A client that wants to open a pull request asks for the revision "None"; commits refuse those later.
+    repo = writable_repo(namespace, name, "main" if revision == "None" else revision)
+    actor = current_actor()
+    store = _store()
+    store.sweep()
+    space = _space_key(repo, registry().adapter(actor, repo).id)
+    url = f"{request.host_url.rstrip('/')}/api/xet/{store.current_period()}/{space}"
+    token = signing.sign(_PURPOSE, actor, repo, space=space)
+    expires = int(time.time()) + TOKEN_SECONDS
+    response = jsonify({"accessToken": token, "exp": expires, "casUrl": url})
+    response.headers["X-Xet-Cas-Url"] = url
+    response.headers["X-Xet-Access-Token"] = token
+    response.headers["X-Xet-Token-Expiration"] = str(expires)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def find_chunk(period: str, space: str, prefix: str, name: str) -> Response:
+    """Say that a chunk isn't known: what others have sent is nobody's business."""
+    _grant(space)
+    from_text(name)
+    raise NotFound("This chunk is not known here. Send it.")
+
+
+def put_xorb(period: str, space: str, prefix: str, name: str) -> Response:
+    """Keep a pack of chunks, once its hash is right."""
+    _grant(space)
+    inserted = _store().space(period, space).add(from_text(name), request.stream)
+    return jsonify({"was_inserted": inserted})
+
+
+def put_shard(period: str, space: str) -> Response:
+    """Put the files together that a shard describes, and store each one whose sha256 is right."""
+    grant = _grant(space)
+    files = parse_shard(_read_body())
+    blobs = [(file.sha256, file.size) for file in files]
+    missing = set(registry().missing_blobs(grant.actor, grant.repo, blobs)) if blobs else set()
+    xorbs = _store().space(period, space)
+    for file in files:
+        if (file.sha256, file.size) in missing:
+            check_hashes(xorbs, file)
+            stream = _Joined(_pieces(xorbs, file.segments))
+            registry().put_blob(grant.actor, grant.repo, stream, file.sha256, file.size)
+    return jsonify({"result": 1 if missing else 0})
+
+
+def check_hashes(xorbs: XorbSpace, file: ShardFile) -> None:
+    """Raise DigestMismatch unless a file's chunks hash to its name, and each segment's to its own proof."""
+    leaves: list[Leaf] = []
+    for segment in file.segments:
+        _, part = xorbs.segment(segment)
+        if segment.range_hash is not None and hash_range(leaf.hash for leaf in part) != segment.range_hash:
+            raise DigestMismatch(f"A segment of xorb {to_text(segment.xorb)} has other chunks than the shard says.")
+        leaves += part
+    if hash_file(leaves) != file.file_hash:
+        raise DigestMismatch(f"The chunks of file {to_text(file.file_hash)} hash to {to_text(hash_file(leaves))}.")
+
+
+def _pieces(xorbs: XorbSpace, segments: tuple[Segment, ...]) -> Iterator[bytes]:
+    for segment in segments:
+        xorb, _ = xorbs.segment(segment)
+        yield from xorb.read(segment.start, segment.end)
+
+
+class _Joined:
+    """An iterator of bytes, to be read like a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, and none at the end only."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return data
+
+
+def _grant(space: str) -> signing.Grant:
+    """Return what the bearer's Xet token stands for.  Raises Unauthenticated; Forbidden for another adapter's."""
+    token = bearer_token()
+    refusal = Unauthenticated("This Xet token has expired or is none of ours. Ask for another one.")
+    if token is None:
+        raise refusal
+    grant = signing.read(_PURPOSE, token, TOKEN_SECONDS, refusal)
+    if grant.claims["space"] != space:
+        raise Forbidden("This Xet token is for another adapter.")
+    return grant
+
+
+def _space_key(repo: AdapterName, adapter_id: int) -> str:
+    """Return a folder name of one adapter's own: a name that is deleted and made anew gets another."""
+    return hashlib.sha256(f"{adapter_id} {repo}".encode()).hexdigest()[:32]
+
+
+def _store() -> XorbStore:
+    used = settings()
+    return XorbStore(used.data / "xet", used.max_upload_bytes)
+
+
+def _read_body() -> bytes:
+    if (request.content_length or 0) > MAX_SHARD_BYTES:
+        raise TooLarge(f"A shard may have {MAX_SHARD_BYTES:,} bytes.")
+    data = b""
+    while part := request.stream.read(MAX_SHARD_BYTES + 1 - len(data)):
+        data += part
+    if not data:
+        raise InvalidRequest("The shard is empty.")
+    return data
