@@ -85,16 +85,21 @@ def run(versions: int, database: str, folder: Path, rounds: int) -> None:
         while number % 20 == 0:  # private
             number = draw.randrange(1, adapters + 1)
         name = AdapterName(f"space-{1 + number % NAMESPACES}", f"adapter-{number}")
-        return registry.resolve(ANONYMOUS, name.at(draw.randrange(1, VERSIONS_PER_ADAPTER + 1)))
+        return registry.versions.resolve(ANONYMOUS, name.at(draw.randrange(1, VERSIONS_PER_ADAPTER + 1)))
 
     fixed = AdapterName("space-2", "adapter-1").at(1)
     show(kind, versions, "resolve, any version", measure(resolve, 2_000))
-    show(kind, versions, "resolve, the same again", measure(lambda _turn: registry.resolve(ANONYMOUS, fixed), 2_000))
+    show(
+        kind,
+        versions,
+        "resolve, the same again",
+        measure(lambda _turn: registry.versions.resolve(ANONYMOUS, fixed), 2_000),
+    )
     everything: list[float] = []
     for name, query in QUERIES.items():
-        registry.search(ANONYMOUS, query)
-        seconds = measure(lambda _turn, asked=query: registry.search(ANONYMOUS, asked), rounds)  # type: ignore[misc]
-        total = registry.search(ANONYMOUS, query).total
+        registry.adapters.search(ANONYMOUS, query)
+        seconds = measure(lambda _turn, asked=query: registry.adapters.search(ANONYMOUS, asked), rounds)  # type: ignore[misc]
+        total = registry.adapters.search(ANONYMOUS, query).total
         show(kind, versions, f"search: {name} ({total:,})", seconds)
         everything += seconds
     show(kind, versions, "search with facets, all", everything)

@@ -21,7 +21,7 @@ def backup(target: Path, data: Path | None, database: str | None, store: str | N
     The server may go on meanwhile.  The folder restores into SQLite and PostgreSQL, a folder and S3 alike.
     """
     with open_registry(data, database, store) as registry:
-        report = registry.backup(str(target))
+        report = registry.upkeep.backup(str(target))
     if out.as_json:
         out.json(asdict(report))
     else:

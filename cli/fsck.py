@@ -24,7 +24,7 @@ def fsck(fast: bool, repair: bool, data: Path | None, database: str | None, stor
     Exits with 6 if something is wrong, and names the versions that it hurts.
     """
     with open_registry(data, database, store) as registry:
-        report = registry.check_storage(rehash=not fast, repair=repair)
+        report = registry.upkeep.check(rehash=not fast, repair=repair)
     if out.as_json:
         out.json(asdict(report) | {"ok": report.ok})
     else:

@@ -26,7 +26,7 @@ def gc(
     from datetime import timedelta
 
     with open_registry(data, database, store) as registry:
-        report = registry.collect_garbage(grace=timedelta(hours=grace_hours), dry_run=dry_run)
+        report = registry.upkeep.collect(grace=timedelta(hours=grace_hours), dry_run=dry_run)
     if out.as_json:
         out.json(asdict(report))
     else:

@@ -88,8 +88,8 @@ def recover(user: str, data: Path | None, database: str | None, store: str | Non
     Runs on the server's machine, with the same --data or --database as `lorahub serve`.
     """
     with open_registry(data, database, store) as registry:
-        actor = registry.actor_for_user(user, ("read", "publish", "admin"))
-        made = registry.create_token(actor, "recovered", ("read", "publish", "admin"))
+        actor = registry.users.actor_for(user, ("read", "publish", "admin"))
+        made = registry.tokens.create(actor, "recovered", ("read", "publish", "admin"))
     note(f"Token {made.token.id} of {user}. Its secret is shown this once:")
     click.echo(made.secret)
 

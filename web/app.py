@@ -53,7 +53,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     next_id = request_names()
     app.before_request(lambda: _name_request(next_id()))
     metrics = measure(app)
-    limits = register_limits(app, registry.take_rate, settings, caller_key)
+    limits = register_limits(app, registry.rates.take, settings, caller_key)
     app.register_blueprint(health)
     without_cookies = (
         *register_api(app),

@@ -109,11 +109,11 @@ class Clock:
 
 def fill(registry: Registry, clock: Clock, folder: Path) -> None:
     """Publish the adapters of the pictures, the oldest first."""
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
-    actor = registry.authenticate(made.secret)
+    actor = registry.tokens.authenticate(made.secret)
     for namespace in ("task", "tools"):
-        registry.create_namespace(actor, namespace, description="Small adapters for everyday tasks")
+        registry.namespaces.create(actor, namespace, description="Small adapters for everyday tasks")
     publisher = Publisher(registry, actor, folder)
     identity = BaseSpec.from_config(BASE_CONFIG).identity(BASE)
     for index, (name, days_ago, options) in enumerate(_plan()):
@@ -123,8 +123,8 @@ def fill(registry: Registry, clock: Clock, folder: Path) -> None:
         _publish(publisher, written, name, identity, publish, clock, days_ago)
     clock.set(1)
     qa = AdapterName.parse("task/qa")
-    registry.set_alias(actor, qa, "prod", 2, protected=True)
-    registry.yank(actor, qa, 1, "Answers in prose when the question is long")
+    registry.aliases.set(actor, qa, "prod", 2, protected=True)
+    registry.versions.yank(actor, qa, 1, "Answers in prose when the question is long")
     clock.set(0)
 
 
@@ -148,7 +148,7 @@ def _count_downloads(registry: Registry, version: Version, clock: Clock, days_ag
         clock.set(back)
         visitors = int(numbers.integers(0, 9)) // (2 if clock().weekday() >= 5 else 1)
         for visitor in range(visitors):
-            registry.count_download(ANONYMOUS, version.id, f"visitor-{visitor}")
+            registry.versions.count_download(ANONYMOUS, version.id, f"visitor-{visitor}")
 
 
 QA_CARD = (

@@ -91,18 +91,18 @@ class Publisher:
         manifest = build_manifest(folder, base)
         for entry in manifest.files:
             with (folder / entry.path).open("rb") as stream:
-                self.registry.put_blob(self.actor, adapter, stream, entry.sha256, entry.size)
-        return self.registry.publish(self.actor, adapter, manifest, **publish).version
+                self.registry.blobs.put(self.actor, adapter, stream, entry.sha256, entry.size)
+        return self.registry.versions.publish(self.actor, adapter, manifest, **publish).version
 
 
 def seed(registry: Registry, folder: Path) -> Seeded:
     """Fill an empty registry."""
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
-    actor = registry.authenticate(made.secret)
+    actor = registry.tokens.authenticate(made.secret)
     for namespace in ("task", "team", "many", "hostile"):
-        registry.create_namespace(actor, namespace)
-    registry.create_namespace(actor, "vault", private=True)
+        registry.namespaces.create(actor, namespace)
+    registry.namespaces.create(actor, "vault", private=True)
     publisher = Publisher(registry, actor, folder)
     _seed_tasks(publisher)
     _seed_variety(publisher)
@@ -123,13 +123,13 @@ def _seed_tasks(publisher: Publisher) -> None:
         card = QA_CARD.replace("0.96", f"0.9{alpha % 7}")
         options = {"message": message, "trained_from": [] if message == "First round" else ["task/qa@v1"]}
         publisher.push("task/qa", base=recorded, readme=card, files=parts, rank=4, alpha=alpha, publish=options)
-    registry.set_alias(actor, qa, "prod", 3)
-    registry.set_alias(actor, qa, "prod", 2, protected=True)
-    registry.yank(actor, qa, 1, "Answers in prose when the question is long")
-    registry.set_metric(actor, qa, 2, "exact_match", 0.958, "held-out")
-    version = registry.resolve(actor, qa.at(2))
+    registry.aliases.set(actor, qa, "prod", 3)
+    registry.aliases.set(actor, qa, "prod", 2, protected=True)
+    registry.versions.yank(actor, qa, 1, "Answers in prose when the question is long")
+    registry.metrics.set(actor, qa, 2, "exact_match", 0.958, "held-out")
+    version = registry.versions.resolve(actor, qa.at(2))
     for day in range(5):
-        registry.count_download(actor, version.id, f"visitor-{day}")
+        registry.versions.count_download(actor, version.id, f"visitor-{day}")
     card = "---\nlicense: mit\ntags: [labels]\n---\nLabels a sentence positive, negative or neutral."
     publisher.push("task/sentiment", rank=16, readme=card, publish={"task": "text-classification"})
 

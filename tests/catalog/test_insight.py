@@ -33,17 +33,17 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.registry = Registry.open(ServerSettings.from_env({}, data=folder / "data"))
-        made = self.registry.first_start()
+        made = self.registry.users.first_start()
         assert made is not None
-        self.actor: Actor = self.registry.authenticate(made.secret)
-        self.registry.create_namespace(self.actor, "task")
+        self.actor: Actor = self.registry.tokens.authenticate(made.secret)
+        self.registry.namespaces.create(self.actor, "task")
         publisher = Publisher(self.registry, self.actor, folder / "adapters")
         publisher.push("task/qa", rank=4, alpha=8)
         publisher.push("task/qa", rank=4, alpha=12)
         self.reads = 0
 
     def open_file(self, *args: Any) -> StoredFile:
-        stored = self.registry.open_file(*args)
+        stored = self.registry.versions.open_file(*args)
 
         def read(start: int, stop: int) -> Iterator[bytes]:
             self.reads += 1
@@ -52,7 +52,7 @@ class World:
         return replace(stored, open=read)
 
     def version(self, number: int) -> Version:
-        return self.registry.resolve(self.actor, QA.at(number))
+        return self.registry.versions.resolve(self.actor, QA.at(number))
 
     def updates(self, number: int) -> dict[str, Any]:
         """Return ΔW of every module, built as the paper writes it: an independent way to the numbers."""
@@ -118,9 +118,9 @@ def test_numbers_are_computed_once_and_outlive_the_process(world: World, tmp_pat
 
 @pytest.fixture
 def gated(world: World) -> Iterator[World]:
-    world.registry.update_adapter(world.actor, QA, gated=True)
+    world.registry.adapters.update(world.actor, QA, gated=True)
     yield world
-    world.registry.update_adapter(world.actor, QA, gated=False)
+    world.registry.adapters.update(world.actor, QA, gated=False)
 
 
 def test_what_a_member_has_seen_of_a_gated_adapter_is_shown_to_no_one_else(gated: World, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_difference_is_shown_to_those_who_may_read_both_versions(world: World,
     def open_file(actor: Actor, ref: AdapterRef, path: str) -> StoredFile:
         if ref.version == closed:
             raise Gated(f"v{closed} is gated")
-        return world.registry.open_file(actor, ref, path)
+        return world.registry.versions.open_file(actor, ref, path)
 
     insights, pair = Insights(tmp_path), (world.version(1), world.version(2))
     assert insights.changes(world.registry, world.actor, *pair).rows
@@ -169,7 +169,7 @@ def test_weights_in_an_object_store_are_read_in_a_few_requests(world: World, tmp
     asked: list[tuple[int, int]] = []
 
     def open_counted(actor: Actor, ref: Any, path: str) -> StoredFile:
-        stored = world.registry.open_file(actor, ref, path)
+        stored = world.registry.versions.open_file(actor, ref, path)
 
         def fetch(start: int, stop: int) -> Iterator[bytes]:
             asked.append((start, stop))
@@ -185,7 +185,7 @@ def test_weights_in_an_object_store_are_read_in_a_few_requests(world: World, tmp
 
 def test_reading_ahead_gives_the_bytes_that_were_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(insight, "READ_AHEAD_BYTES", 100)
-    stored = world.registry.open_file(world.actor, QA.at(1), "adapter_model.safetensors")
+    stored = world.registry.versions.open_file(world.actor, QA.at(1), "adapter_model.safetensors")
     whole, content = b"".join(stored.open(0, stored.entry.size)), StoredContent(stored)
     for offset, size in [(0, 8), (8, 50), (40, 60), (90, 300), (5, 5), (stored.entry.size - 3, 50), (0, 10**9)]:
         assert content.read(offset, size) == whole[offset : offset + size]

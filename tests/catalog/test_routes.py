@@ -18,6 +18,7 @@ from flask import Flask
 from hub.cli import load_command
 from hub.errors import InvalidRef, InvalidRequest
 from hub.refs import AdapterName
+from hub.registry import service
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
@@ -68,10 +69,10 @@ def test_no_namespace_can_hide_behind_a_page(site: Site, app: Flask) -> None:
     firsts = {str(rule).split("/")[1] for rule in app.url_map.iter_rules()}
     fixed = {first for first in firsts if first and "<" not in first}
     assert {"api", "bases", "static", "login", "feeds", "badges", "docs"} <= fixed
-    actor = site.registry.authenticate(site.seeded.token)
+    actor = site.registry.tokens.authenticate(site.seeded.token)
     for first in sorted(fixed):
         with pytest.raises((InvalidRequest, InvalidRef)):
-            site.registry.create_namespace(actor, first)
+            site.registry.namespaces.create(actor, first)
 
 
 def _private_addresses() -> list[str]:
@@ -116,7 +117,7 @@ def test_error_in_the_server_is_a_page_that_keeps_its_secrets(app: Flask, monkey
     def fail(*_args: Any) -> None:
         raise RuntimeError("lhub_canary at /secret/path")
 
-    monkeypatch.setattr(Registry, "search", fail)
+    monkeypatch.setattr(service.Adapters, "search", fail)
     answer = app.test_client().get("/", headers={"Accept": "text/html"})
     assert answer.status_code == 500
     assert "<h1>Something went wrong</h1>" in answer.text
@@ -161,8 +162,8 @@ def test_links_of_hugging_face_clients_lead_to_the_version(visitor: httpx2.Clien
 
 
 def test_commit_link_leads_to_its_version(site: Site, visitor: httpx2.Client) -> None:
-    actor = site.registry.authenticate(site.seeded.token)
-    commit = site.registry.resolve(actor, AdapterName.parse("task/qa").at(2)).commit
+    actor = site.registry.tokens.authenticate(site.seeded.token)
+    commit = site.registry.versions.resolve(actor, AdapterName.parse("task/qa").at(2)).commit
     assert visitor.get(f"/task/qa/commit/{commit}").headers["location"] == "/task/qa/versions/2"
 
 
@@ -206,7 +207,9 @@ def test_raw_file_is_an_attachment_that_is_never_sniffed(visitor: httpx2.Client)
 
 
 def source_of(site: Site) -> SnippetSource:
-    version = site.registry.resolve(site.registry.authenticate(site.seeded.token), AdapterName.parse("task/qa").at(2))
+    version = site.registry.versions.resolve(
+        site.registry.tokens.authenticate(site.seeded.token), AdapterName.parse("task/qa").at(2)
+    )
     weights = version.manifest.file("adapter_model.safetensors")
     return SnippetSource(version.ref, site.url, version.base, version.rank, version.method, False, weights)
 
@@ -244,7 +247,7 @@ def test_empty_registry_says_how_to_begin(app: Flask) -> None:
 
 def test_adapter_without_a_version_has_a_page_for_its_makers(site: Site) -> None:
     name = AdapterName.parse("team/draft")
-    site.registry.create_adapter(site.registry.authenticate(site.seeded.token), name)
+    site.registry.adapters.create(site.registry.tokens.authenticate(site.seeded.token), name)
     with httpx2.Client(base_url=site.url, headers={"Accept": "text/html"}, trust_env=False) as client:
         assert "No version yet" in client.get("/team/draft").text
         assert client.get("/team/draft/versions").status_code == 200

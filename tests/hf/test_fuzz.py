@@ -49,9 +49,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of the whole application in this process, logged in as the admin."""
     used = ServerSettings.from_env({}, data=tmp_path_factory.mktemp("fuzz"))
     registry = Registry.open(used)
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
-    registry.create_adapter(registry.authenticate(made.secret), AdapterName.parse(REPO))
+    registry.adapters.create(registry.tokens.authenticate(made.secret), AdapterName.parse(REPO))
     found = create_app(registry, used).test_client()
     found.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {made.secret}"
     yield found

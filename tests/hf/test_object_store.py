@@ -78,9 +78,9 @@ def test_an_upload_that_was_broken_off_starts_again(in_s3: tuple[ThreadedApp, Co
     app, _ = in_s3
     folder = large_adapter(tmp_path / "adapter", 36_000_000, seed=99)
     weights = (folder / "adapter_model.safetensors").read_bytes()
-    actor = app.registry.authenticate(app.token)
+    actor = app.registry.tokens.authenticate(app.token)
     name = AdapterName.parse("admin/broken-off")
-    upload = app.registry.start_upload(actor, name, hashlib.sha256(weights).hexdigest(), len(weights))
+    upload = app.registry.uploads.start(actor, name, hashlib.sha256(weights).hexdigest(), len(weights))
     assert len(upload.parts) > 1
     binary = {"Content-Type": "application/octet-stream"}
     puts = [
@@ -91,6 +91,6 @@ def test_an_upload_that_was_broken_off_starts_again(in_s3: tuple[ThreadedApp, Co
         put.method = "PUT"
     urllib.request.urlopen(puts[0], timeout=60).close()
     run(in_s3, tmp_path / "up", UPLOAD, str(name), str(folder), HF_HUB_DISABLE_XET="1")
-    assert app.registry.adapter(actor, name).latest == 1
+    assert app.registry.adapters.get(actor, name).latest == 1
     # Whoever sends the first one may be at it still: it goes on beside the other.
     urllib.request.urlopen(puts[1], timeout=60).close()

@@ -24,12 +24,12 @@ REFUSED = Forbidden("no")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     used = ServerSettings.from_env({}, data=tmp_path_factory.mktemp("signing"))
     registry = Registry.open(used)
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
-    admin = registry.authenticate(made.secret)
-    registry.create_user(admin, "pia")
-    registry.create_namespace(admin, "team")
-    registry.set_member(admin, "team", "pia", "publisher")
+    admin = registry.tokens.authenticate(made.secret)
+    registry.users.create(admin, "pia")
+    registry.namespaces.create(admin, "team")
+    registry.namespaces.set_member(admin, "team", "pia", "publisher")
     application = create_app(registry, used)
     application.extensions["test.registry"], application.extensions["test.admin"] = registry, admin
     yield application
@@ -38,7 +38,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 def test_a_signature_stands_for_its_maker_and_what_was_noted(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    pia = registry.actor_for_user("pia", ("read", "publish"))
+    pia = registry.users.actor_for("pia", ("read", "publish"))
     with app.app_context():
         grant = signing.read("xet", signing.sign("xet", pia, REPO, space="s"), 60, REFUSED)
         assert (grant.actor.user, grant.repo, grant.claims) == ("pia", REPO, {"space": "s"})
@@ -67,31 +67,31 @@ def test_it_expires(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_token_limited_to_reading_signs_nothing_that_writes(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    reader = registry.actor_for_user("pia", ("read",))
+    reader = registry.users.actor_for("pia", ("read",))
     with app.app_context():
         grant = signing.read("lfs", signing.sign("lfs", reader, REPO), 60, REFUSED)
-    assert not registry.may(grant.actor, Action.PUBLISH, "team")
+    assert not registry.namespaces.may(grant.actor, Action.PUBLISH, "team")
 
 
 def test_a_revoked_token_is_gone_here_too(app: Flask) -> None:
     registry, admin = app.extensions["test.registry"], app.extensions["test.admin"]
-    made = registry.create_token(admin, "uploading", ("publish",))
+    made = registry.tokens.create(admin, "uploading", ("publish",))
     with app.app_context():
-        text = signing.sign("lfs", registry.authenticate(made.secret), REPO)
+        text = signing.sign("lfs", registry.tokens.authenticate(made.secret), REPO)
         assert signing.read("lfs", text, 60, REFUSED).actor.user == "admin"
-        registry.revoke_token(admin, made.token.id)
+        registry.tokens.revoke(admin, made.token.id)
         with pytest.raises(Forbidden):
             signing.read("lfs", text, 60, REFUSED)
 
 
 def test_a_role_that_was_taken_away_is_gone_here_too(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    pia = registry.actor_for_user("pia", ("read", "publish"))
+    pia = registry.users.actor_for("pia", ("read", "publish"))
     with app.app_context():
         text = signing.sign("lfs", pia, REPO)
-        registry.set_member(app.extensions["test.admin"], "team", "pia", None)
+        registry.namespaces.set_member(app.extensions["test.admin"], "team", "pia", None)
         grant = signing.read("lfs", text, 60, REFUSED)
-        assert not registry.may(grant.actor, Action.PUBLISH, "team")
-        registry.disable_user(app.extensions["test.admin"], "pia")
+        assert not registry.namespaces.may(grant.actor, Action.PUBLISH, "team")
+        registry.users.disable(app.extensions["test.admin"], "pia")
         with pytest.raises(HubError):
             signing.read("lfs", text, 60, REFUSED)

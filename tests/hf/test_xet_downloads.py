@@ -22,7 +22,7 @@ from hub.client.sync import push
 from hub.errors import Unavailable
 from hub.manifest import FileEntry
 from hub.refs import AdapterName
-from hub.registry.service import Registry
+from hub.registry import service
 from hub.registry.values import StoredFile
 from hub.settings import ClientSettings
 from hub.web.hf import xet_reads
@@ -225,10 +225,10 @@ def test_a_download_that_can_not_be_counted_is_sent_all_the_same(
     weights = large_adapter(tmp_path / "adapter", 4_000) / "adapter_model.safetensors"
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     with threaded_app(tmp_path / "data") as server:
-        server.registry.create_namespace(server.registry.authenticate(server.token), "task")
+        server.registry.namespaces.create(server.registry.tokens.authenticate(server.token), "task")
         push(weights.parent, AdapterName("task", "qa"), ClientSettings(server.url, server.token, tmp_path / "cache"))
         wire = Wire(server, "")  # type: ignore[arg-type]
-        monkeypatch.setattr(Registry, "count_download", refuse)
+        monkeypatch.setattr(service.Versions, "count_download", refuse)
         plain = ask(wire, "GET", f"/task/qa/resolve/main/{weights.name}")
         token = json.loads(ask(wire, "GET", "/api/models/task/qa/xet-read-token/main")[2])["accessToken"]
         path = f"/api/xet/read/v1/reconstructions/{sha256}"

@@ -36,7 +36,7 @@ def threaded_app(data: Path, **settings: Any) -> Iterator[ThreadedApp]:
     data.mkdir(parents=True, exist_ok=True)
     used = ServerSettings.from_env({}, data=data, **settings)
     registry = Registry.open(used)
-    made = registry.first_start()
+    made = registry.users.first_start()
     server = make_server("127.0.0.1", 0, create_app(registry, used), threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

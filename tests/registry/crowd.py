@@ -57,9 +57,9 @@ def push(registry: Registry, request: Request, start: Barrier) -> dict[str, Any]
     bodies = {file.sha256: (folder / file.path).read_bytes() for file in manifest.files}
     try:
         start.wait(60)
-        actor = registry.authenticate(request["token"])
+        actor = registry.tokens.authenticate(request["token"])
         send(registry, actor, name, bodies)
-        done = registry.publish(actor, name, manifest, alias=request.get("alias"))
+        done = registry.versions.publish(actor, name, manifest, alias=request.get("alias"))
     except HubError as error:
         return {"error": error.code, "message": error.message}
     except Exception as error:  # noqa: BLE001  (the test shows it)

@@ -60,7 +60,7 @@ def run(request: dict[str, Any], writing: int) -> None:
 
 def attempt(request: dict[str, Any]) -> dict[str, Any]:
     registry = Registry.open(ServerSettings(Path(request["data"]), request["database"], request["store"]))
-    actor = registry.authenticate(request["token"])
+    actor = registry.tokens.authenticate(request["token"])
     folder, name = Path(request["folder"]), AdapterName.parse(request["name"])
     manifest = build_manifest(folder)
     # In memory from here on: the faults are for the registry's files, not for these.
@@ -70,15 +70,15 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     send(registry, actor, name, bodies)
-    published = registry.publish(actor, name, manifest, alias=request.get("alias"))
+    published = registry.versions.publish(actor, name, manifest, alias=request.get("alias"))
     return {"number": published.version.number, "created": published.created}
 
 
 def send(registry: Registry, actor: Actor, name: AdapterName, bodies: dict[str, bytes]) -> None:
     wanted = [(sha256, len(body)) for sha256, body in sorted(bodies.items())]
-    for sha256, size in registry.missing_blobs(actor, name, wanted):
-        upload = registry.start_upload(actor, name, sha256, size)
-        registry.append(actor, upload.id, upload.offset, io.BytesIO(bodies[sha256][upload.offset :]))
+    for sha256, size in registry.blobs.missing(actor, name, wanted):
+        upload = registry.uploads.start(actor, name, sha256, size)
+        registry.uploads.append(actor, upload.id, upload.offset, io.BytesIO(bodies[sha256][upload.offset :]))
 
 
 @dataclass

@@ -16,11 +16,11 @@ SHAPES, WEIGHTS, OTHER = ("sha256:" + digit * 64 for digit in "123")
 
 def test_publish_registers_the_base_that_the_config_names(world: World) -> None:
     world.push("task/qa", world.adapter(base="org/model"))
-    base = world.registry.base(ANONYMOUS, "org/model")
+    base = world.registry.bases.get(ANONYMOUS, "org/model")
     assert (base.id, base.adapter_count, base.aliases, base.parent) == ("org/model", 1, (), None)
-    assert [base.id for base in world.registry.bases(ANONYMOUS)] == ["org/model"]
+    assert [base.id for base in world.registry.bases.list(ANONYMOUS)] == ["org/model"]
     with pytest.raises(BaseNotFound):
-        world.registry.base(ANONYMOUS, "org/none")
+        world.registry.bases.get(ANONYMOUS, "org/none")
 
 
 def test_local_path_is_known_by_its_weights(world: World) -> None:
@@ -36,10 +36,10 @@ def test_local_path_is_known_by_its_weights(world: World) -> None:
 
 def test_fingerprints_add_up(world: World) -> None:
     world.push("task/qa", world.adapter(seed=1, base="org/model"))
-    assert world.registry.base(ANONYMOUS, "org/model").weights == ()
+    assert world.registry.bases.get(ANONYMOUS, "org/model").weights == ()
     identity = BaseIdentity(id="org/model", shapes=SHAPES, weights=WEIGHTS)
     world.push("task/qa", world.adapter(seed=2, base="org/model"), base=identity)
-    base = world.registry.base(ANONYMOUS, "org/model")
+    base = world.registry.bases.get(ANONYMOUS, "org/model")
     assert (base.shapes, base.weights) == ((SHAPES,), (WEIGHTS,))
 
 
@@ -53,26 +53,26 @@ def test_copy_is_listed_under_the_base_that_its_sketch_recognises(
     monkeypatch.setattr("hub.registry.library.bases.compare_identity", lambda _a, _b: BaseMatch.COPY)
     world.push("task/qa", world.adapter(seed=1, base="org/model"), base=original)
     world.push("task/four", world.adapter(seed=2, base="org/model-nf4"), base=copy)
-    assert world.registry.base(ANONYMOUS, "org/model").children == ("org/model-nf4",)
-    assert world.registry.base(ANONYMOUS, "org/model-nf4").parent == "org/model"
+    assert world.registry.bases.get(ANONYMOUS, "org/model").children == ("org/model-nf4",)
+    assert world.registry.bases.get(ANONYMOUS, "org/model-nf4").parent == "org/model"
 
 
 def test_renamed_base_is_found_by_both_names_everywhere(world: World) -> None:
     world.push("task/qa", world.adapter(base="org/model"))
-    world.registry.update_base(world.admin, "org/model", new_id="new-org/model", add_aliases=["meta/model"])
+    world.registry.bases.update(world.admin, "org/model", new_id="new-org/model", add_aliases=["meta/model"])
     for name in ("org/model", "new-org/model", "meta/model"):
-        assert world.registry.base(ANONYMOUS, name).id == "new-org/model"
-        assert world.registry.search(ANONYMOUS, Query(base=(name,))).total == 1
-    assert world.registry.resolve(ANONYMOUS, ref("task/qa")).base == "new-org/model"
+        assert world.registry.bases.get(ANONYMOUS, name).id == "new-org/model"
+        assert world.registry.adapters.search(ANONYMOUS, Query(base=(name,))).total == 1
+    assert world.registry.versions.resolve(ANONYMOUS, ref("task/qa")).base == "new-org/model"
     again = world.push("task/two", world.adapter(seed=2, base="org/model")).version
     assert again.base == "new-org/model"
-    assert world.registry.search(ANONYMOUS, Query()).facets["base"][0].count == 2
+    assert world.registry.adapters.search(ANONYMOUS, Query()).facets["base"][0].count == 2
 
 
 def test_name_means_one_base_only(world: World) -> None:
     world.push("task/one", world.adapter(seed=1, base="org/one"))
     world.push("task/two", world.adapter(seed=2, base="org/two"))
-    update = world.registry.update_base
+    update = world.registry.bases.update
     with pytest.raises(Conflict):
         update(world.admin, "org/one", new_id="org/two")
     with pytest.raises(Conflict):
@@ -87,10 +87,10 @@ def test_name_means_one_base_only(world: World) -> None:
 def test_no_base_is_a_copy_of_itself(world: World) -> None:
     world.push("task/one", world.adapter(seed=1, base="org/one"))
     world.push("task/two", world.adapter(seed=2, base="org/two"))
-    world.registry.update_base(world.admin, "org/two", parent="org/one")
+    world.registry.bases.update(world.admin, "org/two", parent="org/one")
     for name, parent in (("org/one", "org/two"), ("org/one", "org/one")):
         with pytest.raises(Conflict):
-            world.registry.update_base(world.admin, name, parent=parent)
+            world.registry.bases.update(world.admin, name, parent=parent)
 
 
 def test_rebinding_changes_the_catalog_and_not_the_manifest_and_is_audited(world: World) -> None:
@@ -98,21 +98,21 @@ def test_rebinding_changes_the_catalog_and_not_the_manifest_and_is_audited(world
     world.push("task/other", world.adapter(seed=2, base="org/right"))
     publisher = world.user("pia", {"task": "publisher"})
     with pytest.raises(Forbidden):
-        world.registry.rebind(publisher, named("task/qa"), 1, "org/right")
-    before = world.registry.resolve(ANONYMOUS, ref("task/qa"))
-    after = world.registry.rebind(world.admin, named("task/qa"), 1, "org/right")
+        world.registry.versions.rebind(publisher, named("task/qa"), 1, "org/right")
+    before = world.registry.versions.resolve(ANONYMOUS, ref("task/qa"))
+    after = world.registry.versions.rebind(world.admin, named("task/qa"), 1, "org/right")
     assert (before.base, after.base) == ("org/wrong", "org/right")
     assert after.manifest_json == before.manifest_json
     assert after.digest == before.digest
-    assert world.registry.search(ANONYMOUS, Query(base=("org/right",))).total == 2
-    event = world.registry.audit_log(world.admin, "task", limit=1)[0]
+    assert world.registry.adapters.search(ANONYMOUS, Query(base=("org/right",))).total == 2
+    event = world.registry.audit.list(world.admin, "task", limit=1)[0]
     assert (event.action, event.details) == ("version.rebind", {"before": "org/wrong", "after": "org/right"})
 
 
 def test_base_that_only_private_adapters_name_is_not_shown(world: World) -> None:
     world.push("vault/qa", world.adapter(base="org/secret-project"), private=True)
-    assert world.registry.bases(ANONYMOUS) == ()
+    assert world.registry.bases.list(ANONYMOUS) == ()
     with pytest.raises(BaseNotFound):
-        world.registry.base(ANONYMOUS, "org/secret-project")
-    assert world.registry.base(world.admin, "org/secret-project").adapter_count == 1
-    assert world.registry.search(ANONYMOUS, Query()).facets["base"] == ()
+        world.registry.bases.get(ANONYMOUS, "org/secret-project")
+    assert world.registry.bases.get(world.admin, "org/secret-project").adapter_count == 1
+    assert world.registry.adapters.search(ANONYMOUS, Query()).facets["base"] == ()

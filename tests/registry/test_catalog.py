@@ -111,7 +111,7 @@ def test_every_filter_finds_what_looking_at_each_adapter_finds(catalog: World) -
     for actor, visible in ((catalog.admin, rows), (ANONYMOUS, [row for row in rows if not row.private])):
         for options in QUERIES:
             query = Query(limit=100, **options)
-            page = catalog.registry.search(actor, query)
+            page = catalog.registry.adapters.search(actor, query)
             wanted = [row.name for row in visible if matches(row, query)]
             assert [item.name for item in page.items] == wanted, options
             assert page.total == len(wanted)
@@ -120,7 +120,7 @@ def test_every_filter_finds_what_looking_at_each_adapter_finds(catalog: World) -
 def test_facets_count_what_is_there_without_the_fields_own_filter(catalog: World) -> None:
     rows = [row for row in everything(catalog) if not row.private]
     for options in QUERIES:
-        page = catalog.registry.search(ANONYMOUS, Query(**options))
+        page = catalog.registry.adapters.search(ANONYMOUS, Query(**options))
         for field in facets.SHOWN:
             own = {"rank", "rank_max", "rank_min"} if field == "rank" else {field}
             others = options if field in {"tag", "target"} else {k: v for k, v in options.items() if k not in own}
@@ -133,8 +133,8 @@ def test_pages_show_everything_once_and_in_order(catalog: World, sort: Any) -> N
     draw = random.Random(1)
     for row in everything(catalog):
         for visitor in range(draw.randint(0, 3)):
-            version = catalog.registry.versions(catalog.admin, row.name)[0]
-            catalog.registry.count_download(ANONYMOUS, version.id, str(visitor))
+            version = catalog.registry.versions.list(catalog.admin, row.name)[0]
+            catalog.registry.versions.count_download(ANONYMOUS, version.id, str(visitor))
     rows = everything(catalog)
     keys: dict[str, Any] = {
         "recent": lambda row: rows.index(row),
@@ -145,7 +145,7 @@ def test_pages_show_everything_once_and_in_order(catalog: World, sort: Any) -> N
     seen: list[str] = []
     cursor = None
     while True:
-        page = catalog.registry.search(catalog.admin, Query(sort=sort, limit=5, cursor=cursor))
+        page = catalog.registry.adapters.search(catalog.admin, Query(sort=sort, limit=5, cursor=cursor))
         seen += [str(item.name) for item in page.items]
         cursor = page.next_cursor
         if cursor is None:
@@ -158,7 +158,7 @@ def test_page_is_the_same_whether_the_index_is_walked_or_the_matches_are_sorted(
     catalog: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pages(query: Query) -> list[str]:
-        return [str(item.name) for item in catalog.registry.search(catalog.admin, query).items]
+        return [str(item.name) for item in catalog.registry.adapters.search(catalog.admin, query).items]
 
     for options in QUERIES:
         for sort in ("recent", "downloads", "name"):
@@ -177,10 +177,10 @@ def test_text_is_found_by_words_and_their_beginnings(world: World) -> None:
     )
     world.push("task/other", world.adapter(seed=2, readme="Nothing of that.\n"))
     for text in ("qa", "json", "QA-JSON", "task/qa", "finance", "müller", "invoi", "answers invoices", "tiny-llama qa"):
-        found = [str(item.name) for item in world.registry.search(ANONYMOUS, Query(text=text)).items]
+        found = [str(item.name) for item in world.registry.adapters.search(ANONYMOUS, Query(text=text)).items]
         assert found == ["task/qa-json"], text
-    assert world.registry.search(ANONYMOUS, Query(text="answers spreadsheet")).total == 0
-    assert world.registry.search(ANONYMOUS, Query(text="  ")).total == 2
+    assert world.registry.adapters.search(ANONYMOUS, Query(text="answers spreadsheet")).total == 0
+    assert world.registry.adapters.search(ANONYMOUS, Query(text="  ")).total == 2
 
 
 @pytest.mark.parametrize(
@@ -189,29 +189,29 @@ def test_text_is_found_by_words_and_their_beginnings(world: World) -> None:
 )
 def test_nothing_that_is_typed_breaks_the_search(world: World, text: str) -> None:
     world.push("task/qa")
-    assert world.registry.search(ANONYMOUS, Query(text=text)).total in {0, 1}
+    assert world.registry.adapters.search(ANONYMOUS, Query(text=text)).total in {0, 1}
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "eyJhIjoxfQ", "W10", "WyJuYW1lIiwxLDJd", "WyJyZWNlbnQiLCJ4IiwxXQ", "é"])
 def test_cursor_that_was_never_given_out_is_refused(world: World, cursor: str) -> None:
     with pytest.raises(InvalidRequest):
-        world.registry.search(ANONYMOUS, Query(cursor=cursor))
+        world.registry.adapters.search(ANONYMOUS, Query(cursor=cursor))
 
 
 def test_metrics_of_the_latest_version_are_searched(world: World) -> None:
     for number, value in enumerate((0.5, 0.8, 0.9)):
         world.push(f"task/m{number}", seed=number)
-        world.registry.set_metric(world.admin, named(f"task/m{number}"), 1, "accuracy", value, "squad")
+        world.registry.metrics.set(world.admin, named(f"task/m{number}"), 1, "accuracy", value, "squad")
 
     def found(*filters: MetricFilter) -> set[str]:
-        return {item.name.name for item in world.registry.search(ANONYMOUS, Query(metrics=filters)).items}
+        return {item.name.name for item in world.registry.adapters.search(ANONYMOUS, Query(metrics=filters)).items}
 
     assert found(MetricFilter("accuracy", ">=", 0.8)) == {"m1", "m2"}
     assert found(MetricFilter("accuracy", ">", 0.8), MetricFilter("accuracy", "<", 1)) == {"m2"}
     assert found(MetricFilter("f1", ">", 0)) == set()
     world.push("task/m2", seed=9)
     assert found(MetricFilter("accuracy", ">=", 0.8)) == {"m1"}, "the new version has no such metric"
-    world.registry.delete_metric(world.admin, named("task/m1"), 1, "accuracy", "squad")
+    world.registry.metrics.delete(world.admin, named("task/m1"), 1, "accuracy", "squad")
     assert found(MetricFilter("accuracy", ">=", 0.0)) == {"m0"}
     with pytest.raises(InvalidRequest):
         found(MetricFilter("accuracy", "~", 1))  # type: ignore[arg-type]
@@ -223,31 +223,31 @@ def test_private_adapters_are_found_by_members_and_counted_for_nobody_else(world
     world.push("open/two", seed=2, private=True)
     world.push("open/three", seed=3)
     member = world.user("mia", {"vault": "reader"})
-    assert world.registry.search(ANONYMOUS, Query()).total == 1
-    assert world.registry.search(member, Query()).total == 2
-    assert world.registry.search(world.admin, Query()).total == 3
-    assert [item.count for item in world.registry.search(ANONYMOUS, Query()).facets["method"]] == [1]
-    world.registry.update_namespace(world.admin, "vault", private=False)
-    assert world.registry.search(ANONYMOUS, Query()).total == 2
-    world.registry.update_namespace(world.admin, "vault", private=True)
-    world.registry.update_adapter(world.admin, named("open/two"), private=False)
-    assert world.registry.search(ANONYMOUS, Query()).total == 2
+    assert world.registry.adapters.search(ANONYMOUS, Query()).total == 1
+    assert world.registry.adapters.search(member, Query()).total == 2
+    assert world.registry.adapters.search(world.admin, Query()).total == 3
+    assert [item.count for item in world.registry.adapters.search(ANONYMOUS, Query()).facets["method"]] == [1]
+    world.registry.namespaces.update(world.admin, "vault", private=False)
+    assert world.registry.adapters.search(ANONYMOUS, Query()).total == 2
+    world.registry.namespaces.update(world.admin, "vault", private=True)
+    world.registry.adapters.update(world.admin, named("open/two"), private=False)
+    assert world.registry.adapters.search(ANONYMOUS, Query()).total == 2
 
 
 def test_catalog_follows_every_mutation_and_equals_an_index_built_anew(world: World) -> None:
     fill(world, 8, seed=3)
     names = [row.name for row in everything(world)]
     world.push(str(names[0]), world.adapter(seed=99, base="org/three", readme="---\nlicense: gpl-3.0\n---\n"))
-    world.registry.yank(world.admin, names[0], 2, "bad")
-    world.registry.update_adapter(world.admin, names[1], private=True)
-    world.registry.delete_adapter(world.admin, names[2])
-    world.registry.delete_version(world.admin, names[3], 1)
-    world.registry.update_base(world.admin, "org/one", new_id="org/renamed")
-    world.registry.update_namespace(world.admin, "lab", private=True)
+    world.registry.versions.yank(world.admin, names[0], 2, "bad")
+    world.registry.adapters.update(world.admin, names[1], private=True)
+    world.registry.adapters.delete(world.admin, names[2])
+    world.registry.versions.delete(world.admin, names[3], 1)
+    world.registry.bases.update(world.admin, "org/one", new_id="org/renamed")
+    world.registry.namespaces.update(world.admin, "lab", private=True)
     before = index(world)
     world.context.database.transact(facets.rebuild)
     assert index(world) == before
-    assert world.registry.check_storage().problems == ()
+    assert world.registry.upkeep.check().problems == ()
 
 
 def index(world: World) -> dict[tuple[str, str], tuple[int, int]]:
@@ -261,7 +261,7 @@ def index(world: World) -> dict[tuple[str, str], tuple[int, int]]:
 def test_statistics_count_what_is_there(world: World) -> None:
     world.push("task/qa", seed=1)
     size = world.push("task/qa", seed=2).version.size_bytes
-    found = world.registry.statistics()
+    found = world.registry.adapters.statistics()
     # Two versions, whose adapter_config.json is one blob.
     assert (found["adapters"], found["versions"], found["blobs"]) == (1, 2, 3)
     assert size < found["bytes"] < 2 * size

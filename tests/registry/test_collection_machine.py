@@ -64,7 +64,7 @@ class CollectionMachine(WorldMachine):
         stored = {path.name for path in Path(self.world.context.settings.store).glob("*/*/*")}
         used = {file.sha256 for content in self.alive.values() for file in self.manifests[content].files}
         assert stored == used, "what nothing names goes in the end, and nothing else"
-        assert self.world.registry.check_storage().ok
+        assert self.world.registry.upkeep.check().ok
         self.world.close()
         shutil.rmtree(self.world.folder)
 
@@ -76,12 +76,12 @@ class CollectionMachine(WorldMachine):
 
     def ask(self, push: Push) -> None:
         wanted = [(file.sha256, file.size) for file in self.manifests[push.content].files]
-        missing = dict(self.world.registry.missing_blobs(self.world.admin, named(push.name), wanted))
+        missing = dict(self.world.registry.blobs.missing(self.world.admin, named(push.name), wanted))
         for sha256, size in wanted:
             if sha256 not in missing:
                 push.known[sha256] = self.world.clock.now
                 continue
-            upload = self.world.registry.start_upload(self.world.admin, named(push.name), sha256, size)
+            upload = self.world.registry.uploads.start(self.world.admin, named(push.name), sha256, size)
             push.uploads[sha256] = (upload.id, upload.expires_at - LIFETIME)
 
     @precondition(lambda self: any(push.uploads for push in self.pushes))
@@ -95,9 +95,9 @@ class CollectionMachine(WorldMachine):
         upload_id, began = push.uploads[sha256]
         body = self.bodies[sha256]
         try:
-            offset = self.world.registry.upload(self.world.admin, upload_id).offset
+            offset = self.world.registry.uploads.get(self.world.admin, upload_id).offset
             end = len(body) if whole else max(offset, len(body) // 2)
-            sent = self.world.registry.append(self.world.admin, upload_id, offset, io.BytesIO(body[offset:end]))
+            sent = self.world.registry.uploads.append(self.world.admin, upload_id, offset, io.BytesIO(body[offset:end]))
         except UploadNotFound:
             assert self.world.clock.now - began >= LIFETIME, "an upload lives as long as was said"
             del push.uploads[sha256]
@@ -140,7 +140,7 @@ class CollectionMachine(WorldMachine):
 
     def publish_now(self, push: Push) -> None:
         manifest = self.manifests[push.content]
-        done = self.world.registry.publish(self.world.admin, named(push.name), manifest)
+        done = self.world.registry.versions.publish(self.world.admin, named(push.name), manifest)
         self.alive[push.name, done.version.number] = push.content
 
     def push_again(self, push: Push) -> None:
@@ -155,7 +155,7 @@ class CollectionMachine(WorldMachine):
     def delete(self, data: st.DataObject) -> None:
         name, number = data.draw(st.sampled_from(sorted(self.alive)))
         try:
-            self.world.registry.delete_version(self.world.admin, named(name), number)
+            self.world.registry.versions.delete(self.world.admin, named(name), number)
         except Conflict:  # too old to be deleted: it stays
             return
         del self.alive[name, number]
@@ -170,14 +170,14 @@ class CollectionMachine(WorldMachine):
     def collect(self) -> None:
         for path in Path(self.world.context.settings.store).glob("*/*/*"):
             os.utime(path, (1, 1))
-        self.world.registry.collect_garbage(grace=GRACE)
+        self.world.registry.upkeep.collect(grace=GRACE)
 
     @precondition(lambda self: hasattr(self, "alive"))
     @invariant()
     def every_version_is_whole(self) -> None:
         for (name, number), content in self.alive.items():
             for path in self.folders[content].iterdir():
-                stored = self.world.registry.open_file(ANONYMOUS, named(name).at(number), path.name)
+                stored = self.world.registry.versions.open_file(ANONYMOUS, named(name).at(number), path.name)
                 assert b"".join(stored.open(0, stored.entry.size)) == path.read_bytes()
 
 

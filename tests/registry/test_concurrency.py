@@ -28,7 +28,7 @@ WRITERS = 16
 
 def requests_for(world: World, folders: list[Path]) -> list[dict[str, Any]]:
     settings = world.context.settings
-    token = world.registry.create_token(world.admin, "crowd", ["read", "publish"]).secret
+    token = world.registry.tokens.create(world.admin, "crowd", ["read", "publish"]).secret
     common = {"data": str(settings.data), "database": settings.database, "store": settings.store, "token": token}
     return [{**common, "name": str(QA), "folder": str(folder)} for folder in folders]
 
@@ -56,13 +56,13 @@ def test_forty_publishers_in_four_processes_get_forty_numbers(world: World) -> N
     assert [result for result in results if "error" in result] == []
     created = sorted(result["number"] for result in results if result["created"])
     assert created == list(range(1, PUBLISHERS - 4 + 1))
-    shown = world.registry.versions(ANONYMOUS, QA)
+    shown = world.registry.versions.list(ANONYMOUS, QA)
     assert [version.number for version in shown] == created[::-1]
     counts = Counter(result["number"] for result in results)
     assert sorted(counts.values(), reverse=True)[:2] == [3, 3]
-    assert world.registry.search(ANONYMOUS, Query()).total == 1
-    assert world.registry.check_storage().ok
-    events = [event.action for event in world.registry.audit_log(world.admin, "task", limit=500)]
+    assert world.registry.adapters.search(ANONYMOUS, Query()).total == 1
+    assert world.registry.upkeep.check().ok
+    events = [event.action for event in world.registry.audit.list(world.admin, "task", limit=500)]
     assert events.count("version.publish") == PUBLISHERS - 4
 
 
@@ -79,10 +79,10 @@ def test_sixteen_processes_that_write_one_sqlite_file_are_all_served(
     results = push_at_once(requests, WRITERS)
     assert [result for result in results if not result.get("created")] == []
     assert sorted(result["number"] for result in results) == [1] * WRITERS + list(range(1, WRITERS + 1))
-    assert world.registry.search(ANONYMOUS, Query()).total == 1 + WRITERS
-    moves = world.registry.alias_history(ANONYMOUS, QA, "newest")
+    assert world.registry.adapters.search(ANONYMOUS, Query()).total == 1 + WRITERS
+    moves = world.registry.aliases.history(ANONYMOUS, QA, "newest")
     assert len(moves) == WRITERS, "each of them moved the alias, one after the other"
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
     world.close()
 
 
@@ -103,11 +103,11 @@ def test_a_writer_that_holds_sqlite_too_long_is_told_as_the_registry_being_busy(
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(Unavailable, match="busy") as caught:
-            world.registry.yank(world.admin, QA, 1, "why")
+            world.registry.versions.yank(world.admin, QA, 1, "why")
         assert "lock" not in caught.value.message
-        assert world.registry.resolve(ANONYMOUS, QA.at("latest")).number == 1, "reading goes on"
+        assert world.registry.versions.resolve(ANONYMOUS, QA.at("latest")).number == 1, "reading goes on"
         holder.communicate("let go\n", timeout=30)
-    assert world.registry.yank(world.admin, QA, 1, "why").yanked is not None
+    assert world.registry.versions.yank(world.admin, QA, 1, "why").yanked is not None
     world.close()
 
 
@@ -130,14 +130,14 @@ def test_writers_of_different_adapters_never_lock_each_other_out(world: World) -
     def write(writer: int) -> None:
         for turn, folder in enumerate(folders[writer]):
             world.push(f"task/w{writer}", folder)
-            world.registry.set_alias(world.admin, named(f"task/w{writer}"), "prod", turn + 1)
-        world.registry.yank(world.admin, named(f"task/w{writer}"), 3, "last one")
+            world.registry.aliases.set(world.admin, named(f"task/w{writer}"), "prod", turn + 1)
+        world.registry.versions.yank(world.admin, named(f"task/w{writer}"), 3, "last one")
 
     at_once(8, write)
-    page = world.registry.search(ANONYMOUS, Query())
+    page = world.registry.adapters.search(ANONYMOUS, Query())
     assert page.total == 8
     assert {item.value: item.count for item in page.facets["rank"]} == {"3": 8}, "v2 is the latest of each"
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_readers_see_whole_versions_while_writers_write(world: World) -> None:
@@ -147,8 +147,8 @@ def test_readers_see_whole_versions_while_writers_write(world: World) -> None:
     def read() -> None:
         is_first = True
         while not stop.is_set():
-            version = world.registry.resolve(ANONYMOUS, QA.at("latest"))
-            tree = world.registry.tree(ANONYMOUS, QA, f"v{version.number}")
+            version = world.registry.versions.resolve(ANONYMOUS, QA.at("latest"))
+            tree = world.registry.commits.tree(ANONYMOUS, QA, f"v{version.number}")
             assert {file.path for file in tree.files} == {file.path for file in version.manifest.files}
             if is_first:
                 everybody_reads.wait(60)

@@ -64,7 +64,7 @@ class Crossing:
 
 
 def names_shown(world: World) -> list[str]:
-    return [str(item.name) for item in world.registry.search(ANONYMOUS, Query()).items]
+    return [str(item.name) for item in world.registry.adapters.search(ANONYMOUS, Query()).items]
 
 
 def test_a_first_push_while_its_namespace_becomes_private_shows_nothing(
@@ -74,10 +74,10 @@ def test_a_first_push_while_its_namespace_becomes_private_shows_nothing(
     folder = world.adapter(seed=1)
     Crossing(monkeypatch, "hub.registry.accounts.quotas.take").run(
         lambda: world.push("task/qa", folder),
-        lambda: world.registry.update_namespace(world.admin, "task", private=True),
+        lambda: world.registry.namespaces.update(world.admin, "task", private=True),
     )
     assert names_shown(world) == []
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_an_adapter_that_becomes_private_while_its_namespace_becomes_public_stays_hidden(
@@ -86,34 +86,34 @@ def test_an_adapter_that_becomes_private_while_its_namespace_becomes_public_stay
     world.namespace("task", private=True)
     world.push("task/qa")
     Crossing(monkeypatch, "hub.registry.search.facets._apply").run(
-        lambda: world.registry.update_namespace(world.admin, "task", private=False),
-        lambda: world.registry.update_adapter(world.admin, QA, private=True),
+        lambda: world.registry.namespaces.update(world.admin, "task", private=False),
+        lambda: world.registry.adapters.update(world.admin, QA, private=True),
     )
     assert names_shown(world) == []
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_a_first_push_while_its_base_gets_another_name_is_found_by_that(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.push("task/other")
-    base = world.registry.bases(ANONYMOUS)[0].id
+    base = world.registry.bases.list(ANONYMOUS)[0].id
     folder = world.adapter(seed=1)
     Crossing(monkeypatch, "hub.registry.accounts.quotas.take").run(
         lambda: world.push("task/qa", folder),
-        lambda: world.registry.update_base(world.admin, base, new_id="org/renamed"),
+        lambda: world.registry.bases.update(world.admin, base, new_id="org/renamed"),
     )
-    assert world.registry.search(ANONYMOUS, Query(base=("org/renamed",))).total == 2
-    assert world.registry.check_storage().ok
+    assert world.registry.adapters.search(ANONYMOUS, Query(base=("org/renamed",))).total == 2
+    assert world.registry.upkeep.check().ok
 
 
 def test_a_quota_of_adapters_holds_for_many_that_come_at_once(world: World) -> None:
     world.namespace("task")
-    world.registry.set_quota(world.admin, "task", max_bytes=None, max_adapters=3)
+    world.registry.namespaces.set_quota(world.admin, "task", max_bytes=None, max_adapters=3)
 
     def create(number: int) -> bool:
         try:
-            world.registry.create_adapter(world.admin, named(f"task/a{number}"))
+            world.registry.adapters.create(world.admin, named(f"task/a{number}"))
         except QuotaExceeded:
             return False
         return True

@@ -40,7 +40,7 @@ def pusher() -> Iterator[Pusher]:
 def request_for(world: World, folder: Path, **more: Any) -> dict[str, Any]:
     settings = world.context.settings
     token = world.notes.setdefault(
-        "token", world.registry.create_token(world.admin, "pusher", ["read", "publish"]).secret
+        "token", world.registry.tokens.create(world.admin, "pusher", ["read", "publish"]).secret
     )
     return {
         "data": str(settings.data),
@@ -55,7 +55,7 @@ def request_for(world: World, folder: Path, **more: Any) -> dict[str, Any]:
 
 def versions(world: World) -> list[int]:
     try:
-        return [version.number for version in world.registry.versions(ANONYMOUS, QA)]
+        return [version.number for version in world.registry.versions.list(ANONYMOUS, QA)]
     except NotFound:
         return []
 
@@ -63,12 +63,12 @@ def versions(world: World) -> list[int]:
 def assert_whole(world: World) -> None:
     """Every visible version is whole, to the last byte, and nothing is amiss but bytes that nobody names."""
     for number in versions(world):
-        version = world.registry.resolve(ANONYMOUS, ref(f"task/qa@v{number}"))
+        version = world.registry.versions.resolve(ANONYMOUS, ref(f"task/qa@v{number}"))
         for file in version.manifest.files:
-            stored = world.registry.open_file(ANONYMOUS, ref(f"task/qa@v{number}"), file.path)
+            stored = world.registry.versions.open_file(ANONYMOUS, ref(f"task/qa@v{number}"), file.path)
             data = b"".join(stored.open(0, file.size))
             assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size, file.sha256)
-    problems = world.registry.check_storage().problems
+    problems = world.registry.upkeep.check().problems
     assert [problem for problem in problems if problem.kind != "orphan"] == []
 
 
@@ -91,7 +91,7 @@ def kill_at_each(world: World, pusher: Pusher, syscall: str, places: Iterator[in
         assert outcome.status == -9
         killed += 1
         if len(after) > len(seen):  # killed after the commit: the version is there, with its alias
-            assert world.registry.resolve(ANONYMOUS, ref("task/qa@prod")).number == after[0]
+            assert world.registry.versions.resolve(ANONYMOUS, ref("task/qa@prod")).number == after[0]
         # A restart is clean: the same push goes through now.
         again = pusher.push(request_for(world, folder, alias="prod"))
         assert again.result is not None
@@ -137,7 +137,7 @@ def test_fsync_that_fails_is_a_5xx_with_no_row_and_no_file(world: World, pusher:
     assert (outcome.result["error"], outcome.result["status"]) == ("unavailable", 503)
     assert versions(world) == [1]
     assert sorted(path.name for path in store.rglob("*") if path.is_file()) == before
-    assert world.registry.collect_garbage().uploads == 0
+    assert world.registry.upkeep.collect().uploads == 0
     assert_whole(world)
     assert world.push("task/qa", seed=2).version.number == 2
 
@@ -202,9 +202,9 @@ def test_full_store_is_507_and_reads_go_on_and_it_recovers(world: World, small_d
     upload_folder = small_disk / "uploads"
     assert list(upload_folder.iterdir()) == []
     data = os.urandom(1_000_000)
-    upload = world.registry.start_upload(world.admin, QA, hashlib.sha256(data).hexdigest(), len(data))
+    upload = world.registry.uploads.start(world.admin, QA, hashlib.sha256(data).hexdigest(), len(data))
     with pytest.raises(StorageFull):
-        world.registry.append(world.admin, upload.id, 0, io.BytesIO(data))
+        world.registry.uploads.append(world.admin, upload.id, 0, io.BytesIO(data))
     assert list(upload_folder.iterdir()) == [], "a full disk is not kept full by what did not fit"
     assert versions(world) == [1]
     assert_whole(world)
@@ -219,14 +219,14 @@ def test_full_database_is_507_and_reads_go_on_and_it_recovers(
 ) -> None:
     database = fresh_database("sqlite", request, small_disk)
     world = World.open(ServerSettings(tmp_path, database, str(tmp_path / "store")), tmp_path)
-    secret = world.registry.create_token(world.admin, "unused", ["read"]).secret
+    secret = world.registry.tokens.create(world.admin, "unused", ["read"]).secret
     world.push("task/qa", seed=1)
     fill_up(small_disk / "filler")
     folders = [world.adapter(seed=seed) for seed in range(2, 40)]
     assert push_until_refused(world, folders) is StorageFull
     pushed = versions(world)
-    assert world.registry.authenticate(secret).user == "admin", "though its use can't be noted"
-    assert world.registry.search(ANONYMOUS, Query(text="qa")).total == 1
+    assert world.registry.tokens.authenticate(secret).user == "admin", "though its use can't be noted"
+    assert world.registry.adapters.search(ANONYMOUS, Query(text="qa")).total == 1
     assert_whole(world)
     (small_disk / "filler").unlink()
     assert world.push("task/qa", seed=99).version.number == pushed[0] + 1

@@ -53,9 +53,9 @@ def age_files(world: World) -> None:
 
 
 def contents(world: World, text: str) -> dict[str, bytes]:
-    version = world.registry.resolve(world.admin, ref(text))
+    version = world.registry.versions.resolve(world.admin, ref(text))
     return {
-        file.path: b"".join(world.registry.open_file(world.admin, ref(text), file.path).open(0, file.size))
+        file.path: b"".join(world.registry.versions.open_file(world.admin, ref(text), file.path).open(0, file.size))
         for file in version.manifest.files
     }
 
@@ -67,15 +67,15 @@ def test_gc_takes_what_nothing_named_for_its_grace_and_nothing_else(world: World
     world.push("task/qa")
     named_by_versions = blob_files(world)
     lonely = world.put("task/qa", b"nobody publishes this")
-    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 0
     world.clock.forward(hours=25)
     age_files(world)
-    looked = world.registry.collect_garbage(grace=DAY, dry_run=True)
+    looked = world.registry.upkeep.collect(grace=DAY, dry_run=True)
     assert (looked.blobs, looked.bytes) == (1, len(b"nobody publishes this"))
     assert lonely in blob_files(world)
-    assert world.registry.collect_garbage(grace=DAY).blobs == 1
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 1
     assert blob_files(world) == named_by_versions
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_being_told_that_a_blob_is_there_begins_its_grace_anew(world: World) -> None:
@@ -86,31 +86,31 @@ def test_being_told_that_a_blob_is_there_begins_its_grace_anew(world: World) -> 
     world.clock.forward(hours=25)
     age_files(world)
     wanted = [(file.sha256, file.size) for file in manifest.files]
-    assert world.registry.missing_blobs(world.admin, QA, wanted) == ()
-    assert world.registry.collect_garbage(grace=DAY).blobs == 0
-    assert world.registry.publish(world.admin, QA, manifest).created
+    assert world.registry.blobs.missing(world.admin, QA, wanted) == ()
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 0
+    assert world.registry.versions.publish(world.admin, QA, manifest).created
 
 
 def test_deleted_version_lets_go_of_its_files_after_the_grace(world: World) -> None:
     world.push("task/qa", seed=1)
     kept = blob_files(world)
     world.push("task/qa", seed=2)
-    world.registry.delete_version(world.admin, QA, 2)
-    assert world.registry.collect_garbage(grace=DAY).blobs == 0
+    world.registry.versions.delete(world.admin, QA, 2)
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 0
     world.clock.forward(hours=25)
     age_files(world)
-    assert world.registry.collect_garbage(grace=DAY).blobs == 1, "adapter_config.json is v1's too"
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 1, "adapter_config.json is v1's too"
     assert blob_files(world) == kept
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_drafts_keep_their_files(world: World) -> None:
-    first = world.registry.commit_tree(world.admin, QA, None, {"README.md": world.put("task/qa", b"# old\n")})
-    world.registry.commit_tree(world.admin, QA, None, {"README.md": world.put("task/qa", b"# new\n")})
+    first = world.registry.commits.create(world.admin, QA, None, {"README.md": world.put("task/qa", b"# old\n")})
+    world.registry.commits.create(world.admin, QA, None, {"README.md": world.put("task/qa", b"# new\n")})
     world.clock.forward(days=30)
     age_files(world)
-    assert world.registry.collect_garbage(grace=DAY).blobs == 0
-    assert b"".join(world.registry.open_at(ANONYMOUS, QA, first.id, "README.md").open(0, 9)) == b"# old\n"
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 0
+    assert b"".join(world.registry.commits.open_file(ANONYMOUS, QA, first.id, "README.md").open(0, 9)) == b"# old\n"
 
 
 def test_file_that_no_row_names_is_collected_once_it_is_old(world: World) -> None:
@@ -118,10 +118,10 @@ def test_file_that_no_row_names_is_collected_once_it_is_old(world: World) -> Non
     store = world.context.store
     store.keep(store.stage(io.BytesIO(b"left by a crash"), None, 15, 16))
     world.clock.now = datetime.now(UTC)  # files have the system's time
-    assert world.registry.collect_garbage(grace=DAY).orphans == 0
+    assert world.registry.upkeep.collect(grace=DAY).orphans == 0
     age_files(world)
-    assert world.registry.collect_garbage(grace=DAY).orphans == 1
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.collect(grace=DAY).orphans == 1
+    assert world.registry.upkeep.check().ok
 
 
 def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
@@ -134,7 +134,7 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
 
     def collect() -> None:
         while not stop.is_set():
-            world.registry.collect_garbage(grace=timedelta(seconds=-3600))
+            world.registry.upkeep.collect(grace=timedelta(seconds=-3600))
 
     def is_half_there(session: Session, sha256: str) -> bool:
         """Whether there is a row without its bytes.  Under the row's lock, gc is not between the two."""
@@ -159,7 +159,7 @@ def test_upload_of_a_blob_that_gc_is_taking_is_never_lost(world: World) -> None:
     collector.result()
     assert failures == []
     assert len(sent) == 12 * len(bodies), "no upload fails because of gc"
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_a_blob_that_gc_is_taking_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +176,10 @@ def test_a_blob_that_gc_is_taking_is_asked_for_again(world: World, monkeypatch: 
     monkeypatch.setattr(LocalStore, "delete", delete_slowly)
     wanted = [(sha256, 7)]
     with ThreadPoolExecutor(2) as pool:
-        collector = pool.submit(world.registry.collect_garbage)
+        collector = pool.submit(world.registry.upkeep.collect)
         try:
             assert deleting.wait(60)
-            asked = pool.submit(world.registry.missing_blobs, world.admin, named("task/qa"), wanted)
+            asked = pool.submit(world.registry.blobs.missing, world.admin, named("task/qa"), wanted)
             with pytest.raises(TimeoutError):
                 asked.result(timeout=0.5)
         finally:
@@ -202,11 +202,11 @@ def test_a_blob_that_can_not_be_removed_keeps_no_other_and_no_row_behind(
 
     monkeypatch.setattr(LocalStore, "delete", delete_if_possible)
     with pytest.raises(Unavailable, match=r"1 blobs could not be removed: The store's disk failed.*removed 2 blobs"):
-        world.registry.collect_garbage(grace=DAY)
+        world.registry.upkeep.collect(grace=DAY)
     assert blob_files(world) == {sent[1]}
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
     stuck.clear()
-    assert world.registry.collect_garbage(grace=DAY).blobs == 1
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 1
     assert blob_files(world) == set()
 
 
@@ -224,9 +224,9 @@ def test_a_store_that_takes_no_deletion_is_not_asked_for_everything(
 
     monkeypatch.setattr(LocalStore, "delete", fail)
     with pytest.raises(Unavailable, match="does not answer"):
-        world.registry.collect_garbage(grace=DAY)
+        world.registry.upkeep.collect(grace=DAY)
     assert len(asked) == 3
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 @pytest.mark.parametrize("path", ["README.md", "adapter_model.safetensors", "adapter_config.json"])
@@ -237,10 +237,10 @@ def test_bytes_of_a_commit_that_are_gone_and_that_nothing_names_can_be_sent_agai
     world.send(world.admin, "task/qa", folder, manifest.files)
     world.context.store.delete(tree[path])
     with pytest.raises(InvalidManifest, match="push again"):
-        world.registry.commit_tree(world.admin, QA, None, tree)
+        world.registry.commits.create(world.admin, QA, None, tree)
     world.send(world.admin, "task/qa", folder, manifest.files)
-    assert world.registry.commit_tree(world.admin, QA, None, tree).version == 1
-    assert world.registry.check_storage().ok
+    assert world.registry.commits.create(world.admin, QA, None, tree).version == 1
+    assert world.registry.upkeep.check().ok
 
 
 def test_bytes_that_are_gone_and_that_nothing_names_can_be_sent_again(world: World) -> None:
@@ -251,10 +251,10 @@ def test_bytes_that_are_gone_and_that_nothing_names_can_be_sent_again(world: Wor
     lost = manifest.files[-1]
     world.context.store.delete(lost.sha256)
     with pytest.raises(InvalidManifest, match="push again") as caught:
-        world.registry.publish(world.admin, QA, manifest)
+        world.registry.versions.publish(world.admin, QA, manifest)
     assert caught.value.details["missing"] == [lost.sha256]
     assert world.push("task/qa", folder).version.number == 1
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_bytes_of_a_version_that_are_gone_stay_a_matter_for_fsck(world: World) -> None:
@@ -263,7 +263,7 @@ def test_bytes_of_a_version_that_are_gone_stay_a_matter_for_fsck(world: World) -
     world.context.store.delete(manifest.files[-1].sha256)
     with pytest.raises(FileNotFound, match="lorahub fsck"):
         world.push("task/other", folder)
-    assert [problem.kind for problem in world.registry.check_storage().problems] == ["missing"]
+    assert [problem.kind for problem in world.registry.upkeep.check().problems] == ["missing"]
 
 
 # fsck --------------------------------------------------------------------------------------------------------------
@@ -277,8 +277,8 @@ def damage(world: World, sha256: str, data: bytes) -> None:
 
 def test_fsck_finds_nothing_wrong_with_a_sound_registry(world: World) -> None:
     world.push("task/qa", seed=1)
-    world.registry.commit_tree(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
-    report = world.registry.check_storage()
+    world.registry.commits.create(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    report = world.registry.upkeep.check()
     assert report.ok
     assert (report.blobs, report.versions) == (3, 1)
 
@@ -295,7 +295,7 @@ def test_fsck_takes_nothing_that_is_just_being_stored_for_an_orphan(
         return check_index(context)
 
     monkeypatch.setattr(fsck, "_check_index", store_meanwhile)
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_fsck_names_a_flipped_byte_a_short_file_and_a_missing_one_with_who_uses_them(world: World) -> None:
@@ -308,14 +308,14 @@ def test_fsck_names_a_flipped_byte_a_short_file_and_a_missing_one_with_who_uses_
     damage(world, weights, data[:-1] + bytes([data[-1] ^ 1]))
     damage(world, config, b"{}")
     Path(world.context.store.path(readme) or "").unlink()
-    found = {problem.what: problem for problem in world.registry.check_storage().problems}
+    found = {problem.what: problem for problem in world.registry.upkeep.check().problems}
     assert {sha256: problem.kind for sha256, problem in found.items()} == {
         weights: "corrupt",
         config: "size",
         readme: "missing",
     }
     assert found[weights].used_by == ("task/qa@v1:adapter_model.safetensors",)
-    assert weights not in {problem.what for problem in world.registry.check_storage(rehash=False).problems}
+    assert weights not in {problem.what for problem in world.registry.upkeep.check(rehash=False).problems}
 
 
 def test_fsck_repairs_orphans_and_only_orphans(world: World) -> None:
@@ -324,8 +324,8 @@ def test_fsck_repairs_orphans_and_only_orphans(world: World) -> None:
     store.keep(store.stage(io.BytesIO(b"left by a crash"), None, 15, 16))
     damage(world, manifest.files[0].sha256, b"damaged")
     before = blob_files(world)
-    assert {problem.kind for problem in world.registry.check_storage().problems} == {"orphan", "size"}
-    report = world.registry.check_storage(repair=True)
+    assert {problem.kind for problem in world.registry.upkeep.check().problems} == {"orphan", "size"}
+    report = world.registry.upkeep.check(repair=True)
     assert (report.repaired, [problem.kind for problem in report.problems]) == (1, ["size"])
     assert len(before - blob_files(world)) == 1
 
@@ -340,7 +340,7 @@ def test_fsck_sees_rows_that_contradict_each_other(world: World) -> None:
         )
         session.execute(update(TermChunkRow).values(bits=session.scalar(select(TermChunkRow.bits)) or b""))
         session.execute(delete(TermChunkRow))
-    kinds = {problem.kind for problem in world.registry.check_storage().problems}
+    kinds = {problem.kind for problem in world.registry.upkeep.check().problems}
     assert kinds == {"files", "index"}
 
 
@@ -361,26 +361,29 @@ def restored(world: World, folder: Path, kind: str, request: pytest.FixtureReque
 def test_backup_restores_into_either_database(
     world: World, target: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    secret = world.registry.create_token(world.admin, "kept", ["read", "publish", "admin"]).secret
+    secret = world.registry.tokens.create(world.admin, "kept", ["read", "publish", "admin"]).secret
     world.push("task/qa", world.adapter(seed=1, readme="---\nlicense: mit\n---\n"), alias="prod")
     world.push("task/qa", seed=2, trained_from=["task/qa@v1"])
     world.push("vault/secret", seed=3, private=True)
-    world.registry.commit_tree(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
-    world.registry.set_metric(world.admin, QA, 1, "accuracy", 0.5)
-    world.registry.backup(str(tmp_path / "backup"))
+    world.registry.commits.create(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    world.registry.metrics.set(world.admin, QA, 1, "accuracy", 0.5)
+    world.registry.upkeep.backup(str(tmp_path / "backup"))
     copy = restored(world, tmp_path / "backup", target, request, tmp_path)
     try:
-        assert copy.registry.check_storage().ok
+        assert copy.registry.upkeep.check().ok
         for text in ("task/qa@v1", "task/qa@prod", "task/qa", "vault/secret"):
             assert contents(copy, text) == contents(world, text)
-            ours, theirs = (w.registry.resolve(world.admin, ref(text)) for w in (world, copy))
+            ours, theirs = (w.registry.versions.resolve(world.admin, ref(text)) for w in (world, copy))
             assert theirs == ours
-        assert copy.registry.authenticate(secret).user == "admin"
-        assert copy.registry.audit_log(world.admin) == world.registry.audit_log(world.admin)
+        assert copy.registry.tokens.authenticate(secret).user == "admin"
+        assert copy.registry.audit.list(world.admin) == world.registry.audit.list(world.admin)
         query = Query(text="qa", license=("mit",))
-        assert copy.registry.search(ANONYMOUS, query).facets == world.registry.search(ANONYMOUS, query).facets
+        assert (
+            copy.registry.adapters.search(ANONYMOUS, query).facets
+            == world.registry.adapters.search(ANONYMOUS, query).facets
+        )
         with pytest.raises(AdapterNotFound):
-            copy.registry.resolve(ANONYMOUS, ref("vault/secret"))
+            copy.registry.versions.resolve(ANONYMOUS, ref("vault/secret"))
         assert copy.push("task/qa", seed=9).version.number == 3, "numbers and ids go on behind the restored ones"
     finally:
         copy.close()
@@ -405,13 +408,13 @@ def test_backup_during_writes_restores_and_passes_fsck(
     writer = threading.Thread(target=keep_pushing)
     writer.start()
     started.wait(30)
-    world.registry.backup(str(tmp_path / "backup"))
+    world.registry.upkeep.backup(str(tmp_path / "backup"))
     stop.set()
     writer.join()
     copy = restored(world, tmp_path / "backup", database_kind, request, tmp_path)
     try:
-        assert copy.registry.check_storage().ok
-        numbers = [version.number for version in copy.registry.versions(world.admin, QA)]
+        assert copy.registry.upkeep.check().ok
+        numbers = [version.number for version in copy.registry.versions.list(world.admin, QA)]
         assert numbers == list(range(len(numbers), 0, -1)), "all versions up to one moment, none missing"
         assert len(numbers) >= 3
     finally:
@@ -425,26 +428,26 @@ def test_backup_keeps_collection_off_what_it_has_still_to_copy(
     for number in range(4):
         world.put("task/qa", bytes([number]) * 10)
     world.push("task/deleted", seed=3)
-    world.registry.delete_version(world.admin, named("task/deleted"), 1)
+    world.registry.versions.delete(world.admin, named("task/deleted"), 1)
     world.clock.forward(days=2)
     collected: list[int] = []
     report = backup.write(
         world.context,
         str(tmp_path / "backup"),
-        lambda _: collected.append(world.registry.collect_garbage(grace=DAY).blobs),
+        lambda _: collected.append(world.registry.upkeep.collect(grace=DAY).blobs),
     )
     assert collected == [0] * report.blobs
     copy = restored(world, tmp_path / "backup", database_kind, request, tmp_path)
-    assert copy.registry.check_storage().ok
+    assert copy.registry.upkeep.check().ok
     copy.close()
 
 
 def test_damaged_or_unfinished_backup_is_refused_and_leaves_nothing(world: World, tmp_path: Path) -> None:
     world.push("task/qa")
     folder = tmp_path / "backup"
-    world.registry.backup(str(folder))
+    world.registry.upkeep.backup(str(folder))
     with pytest.raises(Conflict, match="not empty"):
-        world.registry.backup(str(folder))
+        world.registry.upkeep.backup(str(folder))
     with pytest.raises(Conflict, match="not empty"):
         backup.restore(world.context, str(folder))
     place = tmp_path / "empty"
@@ -464,7 +467,7 @@ def test_damaged_or_unfinished_backup_is_refused_and_leaves_nothing(world: World
     (folder / "backup.json").rename(folder / "later.json")
     with pytest.raises(InvalidRequest, match="finished"):
         backup.restore(registry.context, str(folder))
-    assert registry.users(world.admin) == ()
+    assert registry.users.list(world.admin) == ()
     (folder / "later.json").rename(folder / "backup.json")
     assert backup.restore(registry.context, str(folder)).blobs == 2
     registry.close()
@@ -475,5 +478,5 @@ def test_backup_of_a_damaged_store_is_no_backup(world: World, tmp_path: Path) ->
     assert isinstance(world.context.store, LocalStore)
     damage(world, manifest.files[0].sha256, b"x" * manifest.files[0].size)
     with pytest.raises(DigestMismatch, match="fsck"):
-        world.registry.backup(str(tmp_path / "backup"))
+        world.registry.upkeep.backup(str(tmp_path / "backup"))
     assert not (tmp_path / "backup" / "backup.json").exists()

@@ -66,8 +66,8 @@ def is_ours(name: str | None, kind: str, _parents: object) -> bool:
 def test_up_and_down_keeps_the_rows(world: World) -> None:
     world.push("task/qa", seed=1, alias="prod", trained_from=["task/other@v1"])
     world.push("task/qa", seed=2)
-    world.registry.set_metric(world.admin, named("task/qa"), 1, "accuracy", 0.5)
-    world.registry.create_webhook(world.admin, "task", "https://example.com/hook", ["nothing"])
+    world.registry.metrics.set(world.admin, named("task/qa"), 1, "accuracy", 0.5)
+    world.registry.webhooks.create(world.admin, "task", "https://example.com/hook", ["nothing"])
     database = world.context.database
     before = rows(database)
     revisions = [revision for revision, _ in schema.history()]
@@ -81,8 +81,8 @@ def test_up_and_down_keeps_the_rows(world: World) -> None:
     schema.upgrade(database)
     after = rows(database)
     assert {name for name in before if after[name] != before[name]} <= {"webhooks", "adapters"}
-    assert world.registry.search(ANONYMOUS, Query(text="qa", task=())).total == 1, "the index was built anew"
-    assert world.registry.check_storage().problems == ()
+    assert world.registry.adapters.search(ANONYMOUS, Query(text="qa", task=())).total == 1, "the index was built anew"
+    assert world.registry.upkeep.check().problems == ()
     assert world.push("task/qa", seed=3).version.number == 3
 
 
@@ -124,7 +124,7 @@ def test_servers_that_start_at_once_make_one_schema(empty_database_url: str, tmp
 
     def first_start(_number: int) -> bool:
         with closing(Registry.open(settings)) as registry:
-            return registry.first_start() is not None
+            return registry.users.first_start() is not None
 
     assert sum(at_once(4, first_start)) == 1
 

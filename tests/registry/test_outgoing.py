@@ -136,7 +136,7 @@ def test_only_public_addresses_are_public(address: str, public: bool) -> None:
 )
 def test_import_from_a_private_address_is_refused_before_a_byte_is_sent(world: World, peer: Peer, host: str) -> None:
     with pytest.raises((InvalidRequest, NetworkError)):
-        world.registry.import_version(world.admin, QA, f"http://{host}:{peer.port}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"http://{host}:{peer.port}/else/where")
     assert peer.asked == []
 
 
@@ -150,7 +150,7 @@ def test_redirect_to_a_private_address_is_not_followed(world: World, peer: Peer)
         b"",
     )
     with pytest.raises(InvalidRequest, match="no public address"):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where")
     assert [path for _, path, _, _ in peer.asked] == ["/api/models/else/where/revision/main"]
 
 
@@ -171,10 +171,10 @@ def test_name_that_answers_differently_the_second_time_gets_nowhere(
     monkeypatch.setattr("hub.registry.events.outgoing.socket.getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(NetworkError):
-        world.registry.import_version(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
     assert dialled == ["93.184.216.34"]
     with pytest.raises(InvalidRequest, match="no public address"):
-        world.registry.import_version(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"http://rebind.example.com:{peer.port}/else/where")
     assert dialled == ["93.184.216.34"]
 
 
@@ -211,7 +211,7 @@ def test_import_publishes_what_the_other_hub_has(world: World, peer: Peer) -> No
     folder = world.adapter(readme="# From afar\n")
     (folder / "training_args.bin").write_bytes(b"\x80\x04pickle")
     serve_adapter(peer, folder, revision="v2")
-    done = world.registry.import_version(world.admin, QA, f"{peer.url}/else/where@v2", token="canary")
+    done = world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where@v2", token="canary")
     assert done.created
     assert {file.path for file in done.version.manifest.files} == {
         "README.md",
@@ -221,8 +221,8 @@ def test_import_publishes_what_the_other_hub_has(world: World, peer: Peer) -> No
     assert "else/where" in done.version.message
     assert all(headers.get("Authorization") == "Bearer canary" for _, _, headers, _ in peer.asked)
     assert not any(path.endswith(".bin") for _, path, _, _ in peer.asked)
-    assert not world.registry.import_version(world.admin, QA, f"{peer.url}/else/where@v2").created
-    assert "canary" not in repr(world.registry.audit_log(world.admin))
+    assert not world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where@v2").created
+    assert "canary" not in repr(world.registry.audit.list(world.admin))
 
 
 def test_import_of_what_is_no_safetensors_adapter_is_refused(world: World, peer: Peer) -> None:
@@ -231,12 +231,12 @@ def test_import_of_what_is_no_safetensors_adapter_is_refused(world: World, peer:
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     serve_adapter(peer, folder)
     with pytest.raises(FileNotFound, match="safetensors"):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where")
     with pytest.raises(FileNotFound):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/not/there")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/not/there")
     peer.routes["/api/models/no/hub/revision/main"] = lambda _: (200, {}, b"<html>")
     with pytest.raises(NetworkError):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/no/hub")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/no/hub")
 
 
 def test_import_never_stores_a_pickle_under_a_good_name(world: World, peer: Peer) -> None:
@@ -245,7 +245,7 @@ def test_import_never_stores_a_pickle_under_a_good_name(world: World, peer: Peer
     (folder / "adapter_model.safetensors").write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94.")
     serve_adapter(peer, folder)
     with pytest.raises(UnsafeFile):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where")
 
 
 def test_import_that_is_cut_short_keeps_nothing(world: World, peer: Peer) -> None:
@@ -259,16 +259,16 @@ def test_import_that_is_cut_short_keeps_nothing(world: World, peer: Peer) -> Non
         weights[:100],
     )
     with pytest.raises(HubError):
-        world.registry.import_version(world.admin, QA, f"{peer.url}/else/where")
+        world.registry.versions.import_from(world.admin, QA, f"{peer.url}/else/where")
     with pytest.raises(HubError):
-        world.registry.adapter(world.admin, QA)
+        world.registry.adapters.get(world.admin, QA)
 
 
 def test_import_takes_the_right_to_publish(world: World, peer: Peer) -> None:
     trusting(world, "localhost")
     world.namespace("task")
     with pytest.raises(Forbidden):
-        world.registry.import_version(world.user("tom"), QA, f"{peer.url}/else/where")
+        world.registry.versions.import_from(world.user("tom"), QA, f"{peer.url}/else/where")
     assert peer.asked == []
 
 
@@ -292,11 +292,11 @@ def test_event_is_posted_signed_and_once(world: World, peer: Peer) -> None:
     trusting(world, "localhost")
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (204, {}, b"")
-    _, secret = world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    _, secret = world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     world.push("task/qa", alias="prod")
     world.push("other/qa", seed=2)
-    assert world.registry.deliver_webhooks() == 1
-    assert world.registry.deliver_webhooks() == 0
+    assert world.registry.webhooks.deliver() == 1
+    assert world.registry.webhooks.deliver() == 0
     _, _, headers, body = peer.asked[0]
     assert headers["X-Lorahub-Event"] == "version.publish"
     signed = f"{headers['X-Lorahub-Timestamp']}.".encode() + body
@@ -309,29 +309,29 @@ def test_delivery_is_tried_again_later_and_later_until_it_gets_through(world: Wo
     trusting(world, "localhost")
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (500, {}, b"")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     world.push("task/qa")
-    assert world.registry.deliver_webhooks() == 0
-    assert world.registry.deliver_webhooks() == 0, "not due yet"
+    assert world.registry.webhooks.deliver() == 0
+    assert world.registry.webhooks.deliver() == 0, "not due yet"
     assert len(peer.asked) == 1
     for wait in (31, 61, 121):
         world.clock.forward(seconds=wait)
-        world.registry.deliver_webhooks()
+        world.registry.webhooks.deliver()
     assert len(peer.asked) == 4
-    assert "500" in (world.registry.webhooks(world.admin, "task")[0].last_error or "")
+    assert "500" in (world.registry.webhooks.list(world.admin, "task")[0].last_error or "")
     peer.routes["/hook"] = lambda _: (200, {}, b"")
     world.clock.forward(hours=1)
-    assert world.registry.deliver_webhooks() == 1
+    assert world.registry.webhooks.deliver() == 1
     assert len({headers["X-Lorahub-Delivery"] for _, _, headers, _ in peer.asked}) == 1
 
 
 def test_delivery_that_never_gets_through_is_given_up(world: World, peer: Peer) -> None:
     trusting(world, "localhost")
     world.namespace("task")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/nowhere", ["version.publish"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/nowhere", ["version.publish"])
     world.push("task/qa")
     for _ in range(webhooks.MAX_ATTEMPTS + 3):
-        world.registry.deliver_webhooks()
+        world.registry.webhooks.deliver()
         world.clock.forward(hours=7)
     assert len(peer.asked) == webhooks.MAX_ATTEMPTS
 
@@ -340,23 +340,23 @@ def test_delivery_of_a_worker_that_died_is_taken_over(world: World, peer: Peer) 
     trusting(world, "localhost")
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (200, {}, b"")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["*"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["*"])
     world.push("task/qa")
     claimed = 0
     with world.context.database.write() as session:
         while webhooks._claim(world.context, session) is not None:
             claimed += 1  # and then it died
     assert claimed >= 1
-    assert world.registry.deliver_webhooks() == 0
+    assert world.registry.webhooks.deliver() == 0
     world.clock.forward(minutes=3)
-    assert world.registry.deliver_webhooks() == claimed
+    assert world.registry.webhooks.deliver() == claimed
 
 
 @pytest.mark.parametrize("host", ["300.1.1.1", "a..b", f"{'a' * 64}.example"])
 def test_host_that_no_resolver_can_be_asked_for_is_refused(world: World, host: str) -> None:
     world.namespace("task")
     with pytest.raises(InvalidRequest, match="no name of a host"):
-        world.registry.create_webhook(world.admin, "task", f"http://{host}/hook")
+        world.registry.webhooks.create(world.admin, "task", f"http://{host}/hook")
 
 
 @pytest.mark.parametrize("host", ["300.1.1.1", "a..b"])
@@ -365,12 +365,12 @@ def test_an_address_that_can_not_be_used_keeps_no_other_delivery_waiting(world: 
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (200, {}, b"")
     for _ in range(2):
-        world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+        world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     with world.context.database.write() as session:  # one that an older release took
         session.scalars(select(WebhookRow).order_by(WebhookRow.id)).first().url = f"http://{host}/hook"  # type: ignore[union-attr]
     world.push("task/qa")
-    assert world.registry.deliver_webhooks() == 1
-    bad, good = world.registry.webhooks(world.admin, "task")
+    assert world.registry.webhooks.deliver() == 1
+    bad, good = world.registry.webhooks.list(world.admin, "task")
     assert bad.last_error
     assert good.last_error is None
 
@@ -383,14 +383,14 @@ def test_a_slow_receiver_does_not_let_others_be_posted_twice(world: World, peer:
     def slow(_: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         if len(peer.asked) == 1:
             world.clock.forward(minutes=3)  # longer than anything is claimed for
-            world.registry.deliver_webhooks()
+            world.registry.webhooks.deliver()
         return 200, {}, b""
 
     peer.routes |= {"/slow": slow, "/quick": lambda _: (200, {}, b"")}
     for path in ("slow", "quick"):
-        world.registry.create_webhook(world.admin, "task", f"{peer.url}/{path}", ["version.publish"])
+        world.registry.webhooks.create(world.admin, "task", f"{peer.url}/{path}", ["version.publish"])
     world.push("task/qa")
-    world.registry.deliver_webhooks()
+    world.registry.webhooks.deliver()
     assert [path for _, path, _, _ in peer.asked].count("/quick") == 1
 
 
@@ -407,10 +407,10 @@ def test_deliveries_to_one_receiver_share_a_connection(
 
     monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
     peer.routes["/hook"] = note
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     for seed in range(3):
         world.push("task/qa", seed=seed)
-    assert world.registry.deliver_webhooks() == 3
+    assert world.registry.webhooks.deliver() == 3
     assert len(ports) == 1
 
 
@@ -419,55 +419,55 @@ def test_what_a_receiver_says_besides_its_status_is_not_read(world: World, peer:
     trusting(world, "localhost")
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (200, {"Content-Length": "1000000000"}, b"only the beginning")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     world.push("task/qa")
-    assert world.registry.deliver_webhooks() == 1
+    assert world.registry.webhooks.deliver() == 1
 
 
 def test_webhook_is_never_posted_to_a_private_address(world: World, peer: Peer) -> None:
     world.namespace("task")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook")
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook")
     world.push("task/qa")
-    assert world.registry.deliver_webhooks() == 0
+    assert world.registry.webhooks.deliver() == 0
     assert peer.asked == []
-    assert "no public address" in (world.registry.webhooks(world.admin, "task")[0].last_error or "")
+    assert "no public address" in (world.registry.webhooks.list(world.admin, "task")[0].last_error or "")
 
 
 def test_no_event_of_a_mutation_that_was_rolled_back(world: World, peer: Peer) -> None:
     trusting(world, "localhost")
     world.push("task/qa", alias="prod")
-    world.registry.set_alias(world.admin, QA, "prod", 1, protected=True)
+    world.registry.aliases.set(world.admin, QA, "prod", 1, protected=True)
     peer.routes["/hook"] = lambda _: (200, {}, b"")
-    world.registry.create_webhook(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
+    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["version.publish"])
     publisher = world.user("pia", {"task": "publisher"})
     with pytest.raises(Forbidden):
         world.push("task/qa", seed=2, actor=publisher, alias="prod")
-    assert world.registry.deliver_webhooks() == 0
+    assert world.registry.webhooks.deliver() == 0
     with pytest.raises(WebhookNotFound):
-        world.registry.delete_webhook(publisher, world.registry.webhooks(world.admin, "task")[0].id)
+        world.registry.webhooks.delete(publisher, world.registry.webhooks.list(world.admin, "task")[0].id)
 
 
 def test_rate_bucket_is_one_for_all_and_fills_up_again(world: World) -> None:
     def take() -> bool:
         try:
-            world.registry.take_rate("ip:1.2.3.4", per_minute=60, burst=5)
+            world.registry.rates.take("ip:1.2.3.4", per_minute=60, burst=5)
         except TooManyRequests:
             return False
         return True
 
     assert [take() for _ in range(7)] == [True] * 5 + [False] * 2
     with pytest.raises(TooManyRequests) as caught:
-        world.registry.take_rate("ip:1.2.3.4", per_minute=60, burst=5)
+        world.registry.rates.take("ip:1.2.3.4", per_minute=60, burst=5)
     assert caught.value.details["retry_after_seconds"] == 1
     world.clock.forward(seconds=2)
     assert [take() for _ in range(3)] == [True, True, False]
-    world.registry.take_rate("ip:5.6.7.8", per_minute=60, burst=5)
+    world.registry.rates.take("ip:5.6.7.8", per_minute=60, burst=5)
     world.clock.forward(days=-1)
     assert not take()
     world.clock.forward(seconds=1)
     assert take(), "a clock that went back does not stop the bucket for a day"
     world.clock.forward(days=3)
-    world.registry.collect_garbage(grace=timedelta(days=30))
+    world.registry.upkeep.collect(grace=timedelta(days=30))
     assert [take() for _ in range(6)] == [True] * 5 + [False]
 
 
@@ -478,7 +478,7 @@ def test_a_take_that_waited_for_another_does_not_count_the_time_between_twice(
 
     def take(cost: float) -> bool:
         try:
-            world.registry.take_rate("caller", per_minute=60, burst=10, cost=cost)
+            world.registry.rates.take("caller", per_minute=60, burst=10, cost=cost)
         except TooManyRequests:
             return False
         return True

@@ -17,7 +17,7 @@ from tests.registry.world import World, named, ref
 def test_versions_are_numbered_from_one_without_gaps(world: World) -> None:
     numbers = [world.push("task/qa", seed=seed).version.number for seed in range(3)]
     assert numbers == [1, 2, 3]
-    assert [version.number for version in world.registry.versions(ANONYMOUS, named("task/qa"))] == [3, 2, 1]
+    assert [version.number for version in world.registry.versions.list(ANONYMOUS, named("task/qa"))] == [3, 2, 1]
 
 
 def test_version_says_what_config_and_tensors_say(world: World) -> None:
@@ -56,9 +56,9 @@ def test_saying_something_new_of_the_base_makes_a_version_and_saying_less_does_n
 def test_manifest_that_names_bytes_nobody_sent_is_refused(world: World) -> None:
     manifest = world.manifest(world.adapter())
     with pytest.raises(InvalidManifest, match="were not sent"):
-        world.registry.publish(world.admin, named("task/qa"), manifest)
+        world.registry.versions.publish(world.admin, named("task/qa"), manifest)
     with pytest.raises(NotFound):
-        world.registry.adapter(world.admin, named("task/qa"))
+        world.registry.adapters.get(world.admin, named("task/qa"))
 
 
 def test_config_and_tensors_are_read_from_storage_not_from_the_manifest(world: World) -> None:
@@ -67,9 +67,9 @@ def test_config_and_tensors_are_read_from_storage_not_from_the_manifest(world: W
     world.send(world.admin, "task/qa", folder, manifest.files)
     boast = replace(manifest, config={**manifest.config, "r": 64})
     with pytest.raises(InvalidManifest, match="config differs"):
-        world.registry.publish(world.admin, named("task/qa"), boast)
+        world.registry.versions.publish(world.admin, named("task/qa"), boast)
     with pytest.raises(InvalidManifest, match="tensors differ"):
-        world.registry.publish(world.admin, named("task/qa"), replace(manifest, tensors=manifest.tensors[1:]))
+        world.registry.versions.publish(world.admin, named("task/qa"), replace(manifest, tensors=manifest.tensors[1:]))
 
 
 def test_a_size_that_lies_is_refused(world: World) -> None:
@@ -78,7 +78,7 @@ def test_a_size_that_lies_is_refused(world: World) -> None:
     world.send(world.admin, "task/qa", folder, manifest.files)
     shorter = tuple(FileEntry(f.path, f.size - 1, f.sha256) for f in manifest.files)
     with pytest.raises(InvalidManifest, match="bytes, not"):
-        world.registry.publish(world.admin, named("task/qa"), replace(manifest, files=shorter))
+        world.registry.versions.publish(world.admin, named("task/qa"), replace(manifest, files=shorter))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_adapter_that_contradicts_itself_is_refused_by_name(
     (good / "adapter_config.json").write_text(json.dumps(written | config))
     data = {path.name: path.read_bytes() for path in good.iterdir()}
     hashes = {name: world.put("task/qa", body) for name, body in data.items()}
-    commit = world.registry.commit_tree(world.admin, named("task/qa"), None, hashes)
+    commit = world.registry.commits.create(world.admin, named("task/qa"), None, hashes)
     if named_fault is None:
         assert commit.version == 1
     else:
@@ -107,7 +107,7 @@ def test_pickle_under_an_allowed_name_is_never_stored_as_a_version(world: World)
     hashes = {path.name: world.put("task/qa", path.read_bytes()) for path in folder.iterdir()}
     hashes["adapter_model.safetensors"] = world.put("task/qa", b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94.")
     with pytest.raises(UnsafeFile):
-        world.registry.commit_tree(world.admin, named("task/qa"), None, hashes)
+        world.registry.commits.create(world.admin, named("task/qa"), None, hashes)
 
 
 def test_alias_moves_in_the_same_transaction_as_the_version(world: World) -> None:
@@ -115,16 +115,16 @@ def test_alias_moves_in_the_same_transaction_as_the_version(world: World) -> Non
     assert published.version.aliases == ("prod",)
     with pytest.raises(InvalidRef):
         world.push("task/qa", seed=1, alias="v7")
-    assert len(world.registry.versions(world.admin, named("task/qa"))) == 1
+    assert len(world.registry.versions.list(world.admin, named("task/qa"))) == 1
 
 
 def test_failing_alias_leaves_no_version_behind(world: World) -> None:
     world.push("task/qa", alias="prod")
-    world.registry.set_alias(world.admin, named("task/qa"), "prod", 1, protected=True)
+    world.registry.aliases.set(world.admin, named("task/qa"), "prod", 1, protected=True)
     publisher = world.user("pia", {"task": "publisher"})
     with pytest.raises(Forbidden):
         world.push("task/qa", seed=1, actor=publisher, alias="prod")
-    assert [v.number for v in world.registry.versions(world.admin, named("task/qa"))] == [1]
+    assert [v.number for v in world.registry.versions.list(world.admin, named("task/qa"))] == [1]
     assert world.push("task/qa", seed=2).version.number == 2
 
 
@@ -140,17 +140,17 @@ def test_knowing_a_hash_gives_nobody_the_content(world: World) -> None:
     secret = world.push("vault/model", folder, private=True).version
     thief = world.user("tom", {})
     wanted = [(entry.sha256, entry.size) for entry in secret.manifest.files]
-    assert world.registry.missing_blobs(thief, named("tom/copy"), wanted) == tuple(wanted)
+    assert world.registry.blobs.missing(thief, named("tom/copy"), wanted) == tuple(wanted)
     with pytest.raises(InvalidManifest, match="were not sent"):
-        world.registry.publish(thief, named("tom/copy"), secret.manifest)
+        world.registry.versions.publish(thief, named("tom/copy"), secret.manifest)
 
 
 def test_blobs_of_public_versions_need_not_be_sent_again(world: World) -> None:
     public = world.push("task/qa").version
     other = world.user("ann", {})
     wanted = [(entry.sha256, entry.size) for entry in public.manifest.files]
-    assert world.registry.missing_blobs(other, named("ann/copy"), wanted) == ()
-    assert world.registry.publish(other, named("ann/copy"), public.manifest).created
+    assert world.registry.blobs.missing(other, named("ann/copy"), wanted) == ()
+    assert world.registry.versions.publish(other, named("ann/copy"), public.manifest).created
 
 
 def test_lineage_is_pinned_to_the_version_that_was_meant(world: World) -> None:
@@ -175,7 +175,7 @@ def test_card_fills_in_what_the_push_does_not_say(world: World) -> None:
     matter = "---\nlicense: mit\ntags: [lora, Medical, notes]\npipeline_tag: text-generation\n---\n"
     readme = f"{matter}# Title\n\nAnswers well.\n"
     world.push("task/qa", world.adapter(readme=readme))
-    shown = world.registry.adapter(ANONYMOUS, named("task/qa"))
+    shown = world.registry.adapters.get(ANONYMOUS, named("task/qa"))
     assert (shown.license, shown.tags, shown.task) == ("mit", ("medical", "notes"), "text-generation")
     assert shown.description == "Answers well."
 

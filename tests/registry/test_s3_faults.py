@@ -19,8 +19,9 @@ import pytest
 from hub.errors import DigestMismatch, NotFound, QuotaExceeded, Unavailable, UploadNotFound
 from hub.registry.rights.access import ANONYMOUS
 from hub.registry.storage import s3_client
+from hub.registry.storage.opening import open_store
 from hub.registry.storage.s3_store import S3Store
-from hub.registry.storage.store import BlobStore, Staged, open_store
+from hub.registry.storage.store import BlobStore, Staged
 from hub.settings import ServerSettings
 from tests.registry.conftest import fresh_database
 from tests.registry.world import World, named, ref
@@ -94,11 +95,11 @@ def push_in_parts(world: World, folder: Path) -> int:
     manifest = world.manifest(folder)
     data = {file.sha256: (folder / file.path).read_bytes() for file in manifest.files}
     wanted = [(file.sha256, file.size) for file in manifest.files]
-    for sha256, size in world.registry.missing_blobs(world.admin, QA, wanted):
-        upload = world.registry.start_upload(world.admin, QA, sha256, size)
+    for sha256, size in world.registry.blobs.missing(world.admin, QA, wanted):
+        upload = world.registry.uploads.start(world.admin, QA, sha256, size)
         sent = [(part.number, put(part.url, data[sha256])) for part in upload.parts]
-        world.registry.complete_upload(world.admin, upload.id, sent)
-    return world.registry.publish(world.admin, QA, manifest).version.number
+        world.registry.uploads.complete(world.admin, upload.id, sent)
+    return world.registry.versions.publish(world.admin, QA, manifest).version.number
 
 
 def put(url: str, data: bytes) -> str:
@@ -112,7 +113,7 @@ WAYS: dict[str, Callable[[World, Path], int]] = {"through us": push_through_us, 
 
 def versions(world: World) -> list[int]:
     try:
-        return [version.number for version in world.registry.versions(ANONYMOUS, QA)]
+        return [version.number for version in world.registry.versions.list(ANONYMOUS, QA)]
     except NotFound:
         return []
 
@@ -122,20 +123,20 @@ def assert_nothing_half_stored(world: World) -> None:
     for blob in world.context.store.blobs():
         data = b"".join(world.context.store.stream(blob.sha256, 0, blob.size))
         assert hashlib.sha256(data).hexdigest() == blob.sha256
-    assert {problem.kind for problem in world.registry.check_storage().problems} <= {"orphan"}
+    assert {problem.kind for problem in world.registry.upkeep.check().problems} <= {"orphan"}
 
 
 def assert_whole(world: World, number: int, folder: Path) -> None:
     for path in folder.iterdir():
-        stored = world.registry.open_file(ANONYMOUS, ref(f"task/qa@v{number}"), path.name)
+        stored = world.registry.versions.open_file(ANONYMOUS, ref(f"task/qa@v{number}"), path.name)
         assert b"".join(stored.open(0, stored.entry.size)) == path.read_bytes()
 
 
 def assert_clean_after_collection(world: World) -> None:
     world.clock.forward(hours=25)
-    world.registry.collect_garbage()
+    world.registry.upkeep.collect()
     assert leftovers(world.context.store) == []
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def assert_all_is_well_again(world: World, folder: Path, way: str) -> None:
@@ -332,13 +333,13 @@ def test_an_answer_that_never_comes_to_its_end_is_no_short_file(
 
 def test_an_upload_whose_bytes_can_not_be_read_back_now_is_finished_later(world: World, proxy: S3FaultProxy) -> None:
     """All parts are there: nobody sends them again because the store could not be read in one moment."""
-    upload = world.registry.start_upload(world.admin, QA, SHA, len(DATA))
+    upload = world.registry.uploads.start(world.admin, QA, SHA, len(DATA))
     sent = [(part.number, put(part.url, DATA)) for part in upload.parts]
     proxy.faults = [S3Fault("GetObject", status=503, code="SlowDown")]
     with pytest.raises(Unavailable):
-        world.registry.complete_upload(world.admin, upload.id, sent)
+        world.registry.uploads.complete(world.admin, upload.id, sent)
     proxy.heal()
-    assert world.registry.complete_upload(world.admin, upload.id, sent).done
+    assert world.registry.uploads.complete(world.admin, upload.id, sent).done
     assert world.context.store.read(SHA, 0, len(DATA)) == DATA
     assert proxy.asked["UploadPart"] == 0
 
@@ -357,7 +358,7 @@ def test_a_blob_is_stored_although_the_store_does_not_clean_up(
 
 def test_what_the_quota_has_no_room_for_is_not_stored(world: World) -> None:
     world.namespace("task")
-    world.registry.set_quota(world.admin, "task", max_bytes=10, max_adapters=None)
+    world.registry.namespaces.set_quota(world.admin, "task", max_bytes=10, max_adapters=None)
     with pytest.raises(QuotaExceeded):
         world.put(str(QA), DATA)
     assert list(world.context.store.blobs()) == []
@@ -423,24 +424,24 @@ def test_an_upload_that_failed_after_it_was_joined_is_finished_by_asking_again(
     world: World, proxy: S3FaultProxy
 ) -> None:
     """Not a byte of the part is sent twice."""
-    upload = world.registry.start_upload(world.admin, QA, SHA, len(DATA))
+    upload = world.registry.uploads.start(world.admin, QA, SHA, len(DATA))
     sent = [(part.number, put(part.url, DATA)) for part in upload.parts]
     proxy.faults = [S3Fault("CopyObject", status=503, code="SlowDown")]
     with pytest.raises(Unavailable):
-        world.registry.complete_upload(world.admin, upload.id, sent)
+        world.registry.uploads.complete(world.admin, upload.id, sent)
     proxy.heal()
-    assert world.registry.complete_upload(world.admin, upload.id, sent).done
+    assert world.registry.uploads.complete(world.admin, upload.id, sent).done
     assert proxy.asked["UploadPart"] == 0
     assert world.context.store.read(SHA, 0, len(DATA)) == DATA
 
 
 def test_a_joined_upload_of_wrong_bytes_is_not_taken_up_by_asking_again(world: World) -> None:
-    upload = world.registry.start_upload(world.admin, QA, SHA, len(DATA))
+    upload = world.registry.uploads.start(world.admin, QA, SHA, len(DATA))
     sent = [(part.number, put(part.url, DATA[::-1])) for part in upload.parts]
     with pytest.raises(DigestMismatch):
-        world.registry.complete_upload(world.admin, upload.id, sent)
+        world.registry.uploads.complete(world.admin, upload.id, sent)
     with pytest.raises(UploadNotFound):
-        world.registry.complete_upload(world.admin, upload.id, sent)
+        world.registry.uploads.complete(world.admin, upload.id, sent)
     assert list(world.context.store.blobs()) == []
     assert leftovers(world.context.store) == []
 
@@ -449,16 +450,16 @@ def test_an_abandoned_multipart_upload_is_kept_for_its_lifetime_and_then_dropped
     world: World, proxy: S3FaultProxy
 ) -> None:
     """moto dates every unfinished upload to 2010, so only its row keeps garbage collection off it."""
-    upload = world.registry.start_upload(world.admin, QA, SHA, len(DATA))
+    upload = world.registry.uploads.start(world.admin, QA, SHA, len(DATA))
     put(upload.parts[0].url, DATA)
-    assert world.registry.collect_garbage().uploads == 0
+    assert world.registry.upkeep.collect().uploads == 0
     assert len(leftovers(world.context.store)) == 1
     world.clock.forward(hours=25)
     proxy.faults = [S3Fault("AbortMultipartUpload", status=503, code="SlowDown")]
     with pytest.raises(Unavailable):
-        world.registry.collect_garbage()
+        world.registry.upkeep.collect()
     proxy.heal()
-    assert world.registry.collect_garbage().uploads == 1, "what a failing store kept is collected the next time"
+    assert world.registry.upkeep.collect().uploads == 1, "what a failing store kept is collected the next time"
     assert leftovers(world.context.store) == []
     assert list(world.context.store.blobs()) == []
 
@@ -482,11 +483,11 @@ def test_a_slow_copy_keeps_no_other_writer_waiting(world: World, monkeypatch: py
         push = pool.submit(WAYS[way], world, world.adapter(seed=1, layers=1, hidden=8))
         try:
             assert copying.wait(30)
-            world.registry.yank(world.admin, named("task/other"), first, "while the store copies")
+            world.registry.versions.yank(world.admin, named("task/other"), first, "while the store copies")
         finally:
             go_on.set()
         assert push.result() == 1
-    assert world.registry.check_storage().ok
+    assert world.registry.upkeep.check().ok
 
 
 def test_what_was_collected_between_the_copy_and_its_row_is_copied_again(store: BlobStore) -> None:

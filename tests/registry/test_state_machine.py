@@ -49,7 +49,7 @@ class RegistryMachine(WorldMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            assert self.world.registry.check_storage().problems == ()
+            assert self.world.registry.upkeep.check().problems == ()
             self.world.close()
             shutil.rmtree(self.world.folder)
 
@@ -75,7 +75,7 @@ class RegistryMachine(WorldMachine):
         model = self.models[name]
         before = model.aliases.get(alias)
         try:
-            self.world.registry.set_alias(self.world.admin, named(name), alias, number, check=True, expected=before)
+            self.world.registry.aliases.set(self.world.admin, named(name), alias, number, check=True, expected=before)
         except NotFound:
             assert number not in model.content
         except Conflict:
@@ -90,10 +90,10 @@ class RegistryMachine(WorldMachine):
         model = self.models[name]
         try:
             if undo:
-                self.world.registry.unyank(self.world.admin, named(name), number)
+                self.world.registry.versions.unyank(self.world.admin, named(name), number)
                 model.yanked.discard(number)
             else:
-                self.world.registry.yank(self.world.admin, named(name), number, "because")
+                self.world.registry.versions.yank(self.world.admin, named(name), number, "because")
                 model.yanked.add(number)
         except NotFound:
             assert number not in model.content
@@ -102,7 +102,7 @@ class RegistryMachine(WorldMachine):
     def delete(self, name: str, number: int) -> None:
         model = self.models[name]
         try:
-            self.world.registry.delete_version(self.world.admin, named(name), number)
+            self.world.registry.versions.delete(self.world.admin, named(name), number)
         except NotFound:
             assert number not in model.content
         except Conflict:
@@ -124,7 +124,7 @@ class RegistryMachine(WorldMachine):
     def collect(self) -> None:
         for path in Path(self.world.context.settings.store).glob("*/*/*"):
             os.utime(path, (1, 1))
-        self.world.registry.collect_garbage(grace=DAY)
+        self.world.registry.upkeep.collect(grace=DAY)
 
     @precondition(lambda self: hasattr(self, "models"))
     @invariant()
@@ -132,30 +132,30 @@ class RegistryMachine(WorldMachine):
         for name, model in self.models.items():
             if not model.count:
                 continue
-            shown = {version.number for version in self.world.registry.versions(ANONYMOUS, named(name))}
+            shown = {version.number for version in self.world.registry.versions.list(ANONYMOUS, named(name))}
             assert shown == set(model.content)
             for number, content in model.content.items():
                 self.assert_content(name, number, content)
             self.assert_names(name, model)
         alive = sum(bool(model.content) for model in self.models.values())
-        assert self.world.registry.search(ANONYMOUS, Query()).total == alive
+        assert self.world.registry.adapters.search(ANONYMOUS, Query()).total == alive
 
     def assert_content(self, name: str, number: int, content: int) -> None:
         for path in self.folders[content].iterdir():
-            stored = self.world.registry.open_file(ANONYMOUS, named(name).at(number), path.name)
+            stored = self.world.registry.versions.open_file(ANONYMOUS, named(name).at(number), path.name)
             data = b"".join(stored.open(0, stored.entry.size))
             assert hashlib.sha256(data).hexdigest() == stored.entry.sha256
             assert data == path.read_bytes()
 
     def assert_names(self, name: str, model: Model) -> None:
         try:
-            latest = self.world.registry.resolve(ANONYMOUS, named(name).at("latest")).number
+            latest = self.world.registry.versions.resolve(ANONYMOUS, named(name).at("latest")).number
         except VersionNotFound:
             latest = None
         assert latest == model.latest
         for alias in ("prod", "beta"):
             try:
-                found = self.world.registry.resolve(ANONYMOUS, named(name).at(alias)).number
+                found = self.world.registry.versions.resolve(ANONYMOUS, named(name).at(alias)).number
             except AliasNotFound:
                 found = None
             assert found == model.aliases.get(alias)

@@ -51,9 +51,9 @@ class World:
         registry = Registry.open(settings)
         share_compiled_statements(registry.context.database)
         registry.context = replace(registry.context, now=clock)
-        token = registry.first_start()
+        token = registry.users.first_start()
         assert token is not None
-        return cls(registry, clock, folder, registry.authenticate(token.secret))
+        return cls(registry, clock, folder, registry.tokens.authenticate(token.secret))
 
     @property
     def context(self) -> Context:
@@ -75,9 +75,9 @@ class World:
         files = scan_folder(folder).files
         by_hash = {entry.sha256: files[entry.path] for entry in entries}
         wanted = [(entry.sha256, entry.size) for entry in entries]
-        for sha256, size in self.registry.missing_blobs(actor, AdapterName.parse(name), wanted):
+        for sha256, size in self.registry.blobs.missing(actor, AdapterName.parse(name), wanted):
             with by_hash[sha256].open("rb") as file:
-                self.registry.put_blob(actor, AdapterName.parse(name), file, sha256, size)
+                self.registry.blobs.put(actor, AdapterName.parse(name), file, sha256, size)
 
     def push(
         self,
@@ -94,11 +94,11 @@ class World:
         folder = folder or self.adapter(seed=seed)
         manifest = self.manifest(folder, base)
         self.send(actor, name, folder, manifest.files)
-        return self.registry.publish(actor, AdapterName.parse(name), manifest, **options)
+        return self.registry.versions.publish(actor, AdapterName.parse(name), manifest, **options)
 
     def put(self, name: str, data: bytes, actor: Actor | None = None) -> str:
         """Send bytes and return their sha256."""
-        return self.registry.put_blob(actor or self.admin, AdapterName.parse(name), io.BytesIO(data))[0]
+        return self.registry.blobs.put(actor or self.admin, AdapterName.parse(name), io.BytesIO(data))[0]
 
     def user(
         self,
@@ -108,15 +108,15 @@ class World:
         namespace: str | None = None,
     ) -> Actor:
         """Make a user with roles, and return what a token of theirs may do."""
-        if name not in {user.name for user in self.registry.users(self.admin)}:
-            self.registry.create_user(self.admin, name)
+        if name not in {user.name for user in self.registry.users.list(self.admin)}:
+            self.registry.users.create(self.admin, name)
         for space, role in (roles or {}).items():
-            self.registry.set_member(self.admin, space, name, role)
-        made = self.registry.create_token(self.admin, f"{name}'s", scopes, namespace=namespace, user=name)
-        return self.registry.authenticate(made.secret)
+            self.registry.namespaces.set_member(self.admin, space, name, role)
+        made = self.registry.tokens.create(self.admin, f"{name}'s", scopes, namespace=namespace, user=name)
+        return self.registry.tokens.authenticate(made.secret)
 
     def namespace(self, name: str, *, private: bool = False) -> str:
-        self.registry.create_namespace(self.admin, name, private=private)
+        self.registry.namespaces.create(self.admin, name, private=private)
         return name
 
 

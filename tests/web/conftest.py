@@ -40,7 +40,7 @@ def registry(settings: ServerSettings) -> Iterator[Registry]:
 
 @pytest.fixture
 def admin_token(registry: Registry) -> str:
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
     return made.secret
 
@@ -76,7 +76,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_data: Path) -> Iterat
     shutil.copytree(empty_data, data)
     settings = ServerSettings.from_env({}, data=data)
     opened = Registry.open(settings)
-    made = opened.first_start()
+    made = opened.users.first_start()
     assert made is not None
     admin = Api(InProcess(create_app(opened, settings)), made.secret)
     admin.call("POST", "/namespaces", {"name": "task"}, expect=201)

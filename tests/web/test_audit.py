@@ -40,11 +40,11 @@ def test_doing_nothing_writes_nothing(world: World) -> None:
 
 
 def test_a_session_is_audited_like_any_mutation(world: World) -> None:
-    actor = world.registry.authenticate(world.caller("reader", "read").token or "")
+    actor = world.registry.tokens.authenticate(world.caller("reader", "read").token or "")
     before = world.events()
-    session = world.registry.create_session(actor)
+    session = world.registry.sessions.create(actor)
     assert world.events() == before + 1
-    world.registry.end_session(session.secret)
+    world.registry.sessions.end(session.secret)
     assert world.events() == before + 2
     world.restore()
 

@@ -60,7 +60,7 @@ class World:
 def build_world(folder: Path) -> World:
     settings = ServerSettings.from_env({}, data=folder / "data")
     registry = Registry.open(settings)
-    made = registry.first_start()
+    made = registry.users.first_start()
     assert made is not None
     app = create_app(registry, settings)
     admin = Api(InProcess(app), made.secret)

@@ -24,7 +24,7 @@ def whoami() -> Response:
     actor = current_actor()
     if actor.is_anonymous:
         raise Unauthenticated("No token was sent. Log in: lorahub login")
-    roles = registry().roles(actor)
+    roles = registry().namespaces.roles(actor)
     return reply(
         {
             "user": actor.user,
@@ -45,7 +45,7 @@ def whoami() -> Response:
 @accounts.response(200, answers.TokenList)
 def tokens(args: dict[str, Any]) -> Response:
     """List your tokens, or as the server's admin those of a user.  Secrets are never shown again."""
-    return reply_items(registry().tokens(current_actor(), args["user"]), represent.token)
+    return reply_items(registry().tokens.list(current_actor(), args["user"]), represent.token)
 
 
 @accounts.post("/tokens")
@@ -54,7 +54,7 @@ def tokens(args: dict[str, Any]) -> Response:
 def create_token(args: dict[str, Any]) -> Response:
     """Make a token that can do no more than you can.  Its secret is shown this once."""
     days = args["expires_in_days"]
-    made = registry().create_token(
+    made = registry().tokens.create(
         current_actor(),
         args["name"],
         args["scopes"],
@@ -71,14 +71,14 @@ def create_token(args: dict[str, Any]) -> Response:
 @accounts.response(200, answers.Token)
 def revoke_token(token_id: int) -> Response:
     """Make a token useless from now on."""
-    return reply(represent.token(registry().revoke_token(current_actor(), token_id)))
+    return reply(represent.token(registry().tokens.revoke(current_actor(), token_id)))
 
 
 @accounts.get("/users")
 @accounts.response(200, answers.UserList)
 def users() -> Response:
     """List users, as the server's admin."""
-    return reply_items(registry().users(current_actor()), represent.user)
+    return reply_items(registry().users.list(current_actor()), represent.user)
 
 
 @accounts.post("/users")
@@ -86,7 +86,7 @@ def users() -> Response:
 @accounts.response(201, answers.User)
 def create_user(args: dict[str, Any]) -> Response:
     """Create a user with a namespace of the same name, as the server's admin."""
-    made = registry().create_user(current_actor(), args["name"], admin=args["admin"])
+    made = registry().users.create(current_actor(), args["name"], admin=args["admin"])
     return reply(represent.user(made), 201)
 
 
@@ -95,5 +95,5 @@ def create_user(args: dict[str, Any]) -> Response:
 @accounts.response(200, answers.User)
 def update_user(args: dict[str, Any], name: str) -> Response:
     """Shut a user out, or let them in again; their tokens and sessions stop working at once."""
-    changed = registry().disable_user(current_actor(), name, disabled=args["disabled"])
+    changed = registry().users.disable(current_actor(), name, disabled=args["disabled"])
     return reply(represent.user(changed))

@@ -21,7 +21,7 @@ adapters = Blueprint("adapters", __name__, url_prefix="/api/v1/adapters", descri
 @adapters.response(200, schemas.AdapterPage)
 def search(args: dict[str, Any]) -> Response:
     """Search the adapters that you may read, with facets."""
-    return reply(represent.page(registry().search(current_actor(), to_query(args))))
+    return reply(represent.page(registry().adapters.search(current_actor(), to_query(args))))
 
 
 def to_query(args: dict[str, Any]) -> Query:
@@ -44,7 +44,7 @@ def to_query(args: dict[str, Any]) -> Query:
 @adapters.response(200, schemas.Adapter)
 def show(ns: str, name: str) -> Response:
     """Describe one adapter."""
-    return reply(represent.adapter(registry().adapter(current_actor(), adapter_name(ns, name))))
+    return reply(represent.adapter(registry().adapters.get(current_actor(), adapter_name(ns, name))))
 
 
 @adapters.post("/<ns>/<name>")
@@ -52,7 +52,7 @@ def show(ns: str, name: str) -> Response:
 @adapters.response(201, schemas.Adapter)
 def create(args: dict[str, Any], ns: str, name: str) -> Response:
     """Create an adapter without versions; the first push does so by itself."""
-    made = registry().create_adapter(current_actor(), adapter_name(ns, name), private=args["private"])
+    made = registry().adapters.create(current_actor(), adapter_name(ns, name), private=args["private"])
     return reply(represent.adapter(made), 201)
 
 
@@ -61,7 +61,7 @@ def create(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.response(200, schemas.Adapter)
 def update(args: dict[str, Any], ns: str, name: str) -> Response:
     """Make an adapter private or public."""
-    changed = registry().update_adapter(current_actor(), adapter_name(ns, name), private=args["private"])
+    changed = registry().adapters.update(current_actor(), adapter_name(ns, name), private=args["private"])
     return reply(represent.adapter(changed))
 
 
@@ -69,7 +69,7 @@ def update(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.response(204)
 def delete(ns: str, name: str) -> Response:
     """Delete an adapter whose versions are all young.  Its name is never given to another owner."""
-    registry().delete_adapter(current_actor(), adapter_name(ns, name))
+    registry().adapters.delete(current_actor(), adapter_name(ns, name))
     return no_content()
 
 
@@ -78,7 +78,7 @@ def delete(ns: str, name: str) -> Response:
 @adapters.response(200, schemas.Adapter)
 def deprecate(args: dict[str, Any], ns: str, name: str) -> Response:
     """Point a whole adapter to a successor."""
-    changed = registry().deprecate_adapter(
+    changed = registry().adapters.deprecate(
         current_actor(), adapter_name(ns, name), args["reason"], successor=args["successor"]
     )
     return reply(represent.adapter(changed))
@@ -88,7 +88,7 @@ def deprecate(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.response(200, schemas.Adapter)
 def undeprecate(ns: str, name: str) -> Response:
     """Take the deprecation of an adapter away."""
-    return reply(represent.adapter(registry().deprecate_adapter(current_actor(), adapter_name(ns, name), None)))
+    return reply(represent.adapter(registry().adapters.deprecate(current_actor(), adapter_name(ns, name), None)))
 
 
 @adapters.get("/<ns>/<name>/downloads")
@@ -96,7 +96,7 @@ def undeprecate(ns: str, name: str) -> Response:
 @adapters.response(200, answers.DownloadHistory)
 def downloads(args: dict[str, Any], ns: str, name: str) -> Response:
     """Count downloads per day; one per user, version and day."""
-    found = registry().download_history(current_actor(), adapter_name(ns, name), args["days"])
+    found = registry().versions.download_history(current_actor(), adapter_name(ns, name), args["days"])
     return reply_items(found, lambda day: {"day": day.day, "count": day.count})
 
 
@@ -106,7 +106,7 @@ def downloads(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.alt_response(200, schema=schemas.Version, description="The content was there already", success=True)
 def import_version(args: dict[str, Any], ns: str, name: str) -> Response:
     """Fetch a version from another lorahub or a Hugging Face Hub and publish it here."""
-    done = registry().import_version(
+    done = registry().versions.import_from(
         current_actor(), adapter_name(ns, name), args["url"], message=args["message"], token=args["token"]
     )
     return represent.version_answer(done.version, 201 if done.created else 200)

@@ -23,7 +23,7 @@ aliases = Blueprint(
 @aliases.response(200, answers.AliasList)
 def listing(ns: str, name: str) -> Response:
     """List an adapter's aliases."""
-    return reply_items(registry().aliases(current_actor(), adapter_name(ns, name)), represent.alias)
+    return reply_items(registry().aliases.list(current_actor(), adapter_name(ns, name)), represent.alias)
 
 
 @aliases.put("/<selector:alias>")
@@ -31,7 +31,7 @@ def listing(ns: str, name: str) -> Response:
 @aliases.response(200, schemas.Alias)
 def move(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
     """Create or move an alias.  With `expected`, only if it stands there now (null: if it isn't there yet)."""
-    moved = registry().set_alias(
+    moved = registry().aliases.set(
         current_actor(),
         adapter_name(ns, name),
         alias,
@@ -48,7 +48,7 @@ def move(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
 @aliases.response(204)
 def delete(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
     """Delete an alias; with `expected`, only if it stands there now."""
-    registry().delete_alias(
+    registry().aliases.delete(
         current_actor(),
         adapter_name(ns, name),
         alias,
@@ -62,4 +62,4 @@ def delete(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
 @aliases.response(200, answers.AliasHistory)
 def history(ns: str, name: str, alias: str) -> Response:
     """List an alias's moves, newest first."""
-    return reply_items(registry().alias_history(current_actor(), adapter_name(ns, name), alias), represent.alias_move)
+    return reply_items(registry().aliases.history(current_actor(), adapter_name(ns, name), alias), represent.alias_move)

@@ -18,14 +18,14 @@ bases = Blueprint("bases", __name__, url_prefix="/api/v1/bases", description="Ba
 @bases.response(200, answers.BaseList)
 def listing() -> Response:
     """List the bases of the adapters that you may read, the most used first."""
-    return reply_items(registry().bases(current_actor()), represent.base)
+    return reply_items(registry().bases.list(current_actor()), represent.base)
 
 
 @bases.get("/<filepath:base_id>")
 @bases.response(200, answers.Base)
 def show(base_id: str) -> Response:
     """Describe a base, by its id or another of its names."""
-    return reply(represent.base(registry().base(current_actor(), base_id)))
+    return reply(represent.base(registry().bases.get(current_actor(), base_id)))
 
 
 @bases.patch("/<filepath:base_id>")
@@ -33,4 +33,4 @@ def show(base_id: str) -> Response:
 @bases.response(200, answers.Base)
 def update(args: dict[str, Any], base_id: str) -> Response:
     """Rename a base, give it other names, or say what it is a copy of, as the server's admin."""
-    return reply(represent.base(registry().update_base(current_actor(), base_id, **args)))
+    return reply(represent.base(registry().bases.update(current_actor(), base_id, **args)))

@@ -101,7 +101,9 @@ class FastLane:
             if not self._is_within_limits(environ, at_once):
                 return None
             actor = self._actor(environ, at_once)
-            body = version_bytes(self._registry.resolve(actor, AdapterName.parse(f"{namespace}/{name}").at(selector)))
+            body = version_bytes(
+                self._registry.versions.resolve(actor, AdapterName.parse(f"{namespace}/{name}").at(selector))
+            )
         except HubError:
             return None
         if at_once and len(body) > MAX_QUICK_BYTES:
@@ -124,4 +126,6 @@ class FastLane:
         header = environ.get("HTTP_AUTHORIZATION")
         if header is None:
             return ANONYMOUS
-        return self._registry.authenticate(parse_bearer(header), environ.get("REMOTE_ADDR"), may_write=not at_once)
+        return self._registry.tokens.authenticate(
+            parse_bearer(header), environ.get("REMOTE_ADDR"), may_write=not at_once
+        )

@@ -18,7 +18,7 @@ namespaces = Blueprint("namespaces", __name__, url_prefix="/api/v1", description
 @namespaces.response(200, answers.NamespaceList)
 def listing() -> Response:
     """List the namespaces that you may see."""
-    return reply_items(registry().namespaces(current_actor()), represent.namespace)
+    return reply_items(registry().namespaces.list(current_actor()), represent.namespace)
 
 
 @namespaces.post("/namespaces")
@@ -26,7 +26,7 @@ def listing() -> Response:
 @namespaces.response(201, answers.Namespace)
 def create(args: dict[str, Any]) -> Response:
     """Create a shared namespace with yourself as its owner."""
-    made = registry().create_namespace(
+    made = registry().namespaces.create(
         current_actor(), args["name"], private=args["private"], description=args["description"]
     )
     return reply(represent.namespace(made), 201)
@@ -36,7 +36,7 @@ def create(args: dict[str, Any]) -> Response:
 @namespaces.response(200, answers.Namespace)
 def show(ns: str) -> Response:
     """Describe a namespace; its members and quotas only to members."""
-    return reply(represent.namespace(registry().namespace(current_actor(), ns)))
+    return reply(represent.namespace(registry().namespaces.get(current_actor(), ns)))
 
 
 @namespaces.patch("/namespaces/<ns>")
@@ -44,7 +44,7 @@ def show(ns: str) -> Response:
 @namespaces.response(200, answers.Namespace)
 def update(args: dict[str, Any], ns: str) -> Response:
     """Change a namespace's description, or who may read it."""
-    return reply(represent.namespace(registry().update_namespace(current_actor(), ns, **args)))
+    return reply(represent.namespace(registry().namespaces.update(current_actor(), ns, **args)))
 
 
 @namespaces.put("/namespaces/<ns>/members/<user>")
@@ -52,14 +52,14 @@ def update(args: dict[str, Any], ns: str) -> Response:
 @namespaces.response(200, answers.Namespace)
 def set_member(args: dict[str, Any], ns: str, user: str) -> Response:
     """Give a user a role here."""
-    return reply(represent.namespace(registry().set_member(current_actor(), ns, user, args["role"])))
+    return reply(represent.namespace(registry().namespaces.set_member(current_actor(), ns, user, args["role"])))
 
 
 @namespaces.delete("/namespaces/<ns>/members/<user>")
 @namespaces.response(200, answers.Namespace)
 def remove_member(ns: str, user: str) -> Response:
     """Take a user's role here away.  The last owner stays."""
-    return reply(represent.namespace(registry().set_member(current_actor(), ns, user, None)))
+    return reply(represent.namespace(registry().namespaces.set_member(current_actor(), ns, user, None)))
 
 
 @namespaces.put("/namespaces/<ns>/quota")
@@ -67,7 +67,7 @@ def remove_member(ns: str, user: str) -> Response:
 @namespaces.response(200, answers.Namespace)
 def set_quota(args: dict[str, Any], ns: str) -> Response:
     """Limit what a namespace may hold, as the server's admin; null is unlimited."""
-    return reply(represent.namespace(registry().set_quota(current_actor(), ns, **args)))
+    return reply(represent.namespace(registry().namespaces.set_quota(current_actor(), ns, **args)))
 
 
 @namespaces.get("/audit")
@@ -75,7 +75,7 @@ def set_quota(args: dict[str, Any], ns: str) -> Response:
 @namespaces.response(200, answers.AuditLog)
 def audit(args: dict[str, Any]) -> Response:
     """List what was changed, newest first: of a namespace for its owners, of everything for the server's admin."""
-    events = registry().audit_log(current_actor(), args["namespace"], limit=args["limit"], before=args["before"])
+    events = registry().audit.list(current_actor(), args["namespace"], limit=args["limit"], before=args["before"])
     return reply_items(events, represent.audit_event)
 
 
@@ -83,7 +83,7 @@ def audit(args: dict[str, Any]) -> Response:
 @namespaces.response(200, answers.WebhookList)
 def webhooks(ns: str) -> Response:
     """List a namespace's webhooks."""
-    return reply_items(registry().webhooks(current_actor(), ns), represent.webhook)
+    return reply_items(registry().webhooks.list(current_actor(), ns), represent.webhook)
 
 
 @namespaces.post("/namespaces/<ns>/webhooks")
@@ -91,7 +91,7 @@ def webhooks(ns: str) -> Response:
 @namespaces.response(201, answers.NewWebhook)
 def create_webhook(args: dict[str, Any], ns: str) -> Response:
     """Have a namespace's events posted to a URL.  The secret that signs them is shown this once."""
-    made, secret = registry().create_webhook(current_actor(), ns, args["url"], args["events"])
+    made, secret = registry().webhooks.create(current_actor(), ns, args["url"], args["events"])
     answer = reply(represent.webhook(made) | {"secret": secret}, 201)
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -101,5 +101,5 @@ def create_webhook(args: dict[str, Any], ns: str) -> Response:
 @namespaces.response(204)
 def delete_webhook(webhook_id: int) -> Response:
     """Stop posting."""
-    registry().delete_webhook(current_actor(), webhook_id)
+    registry().webhooks.delete(current_actor(), webhook_id)
     return no_content()

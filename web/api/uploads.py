@@ -32,12 +32,12 @@ def request_uploads(args: dict[str, Any], ns: str, name: str) -> Response:
     """Say which blobs a push needs; the answer says for each that it is there, or how to send it."""
     actor, adapter = current_actor(), adapter_name(ns, name)
     asked = [(blob["sha256"], blob["size"]) for blob in args["blobs"]]
-    missing = set(registry().missing_blobs(actor, adapter, asked))
+    missing = set(registry().blobs.missing(actor, adapter, asked))
     states = []
     for sha256, size in dict.fromkeys(asked):
         state: dict[str, Any] = {"sha256": sha256, "size": size, "state": "present"}
         if (sha256, size) in missing:
-            started = registry().start_upload(actor, adapter, sha256, size)
+            started = registry().uploads.start(actor, adapter, sha256, size)
             state |= {"state": "upload", "upload": represent.upload(started)}
         states.append(state)
     return reply({"blobs": states})
@@ -47,7 +47,7 @@ def request_uploads(args: dict[str, Any], ns: str, name: str) -> Response:
 @uploads.response(200, answers.Upload)
 def show(upload_id: str) -> Response:
     """Describe an upload; HEAD is enough for its offset."""
-    found = registry().upload(current_actor(), upload_id)
+    found = registry().uploads.get(current_actor(), upload_id)
     return _with_offset(reply(represent.upload(found)), found)
 
 
@@ -62,7 +62,7 @@ def append(upload_id: str) -> Response:
     if request.mimetype != CONTENT_TYPE:
         raise InvalidRequest(f"Send the bytes with Content-Type: {CONTENT_TYPE}.")
     body = upload_body(settings().max_upload_bytes)
-    done = registry().append(current_actor(), upload_id, _offset_header(), body)
+    done = registry().uploads.append(current_actor(), upload_id, _offset_header(), body)
     if body.broken:
         body.broken.headers.append(("Upload-Offset", str(done.offset)))
         raise body.broken
@@ -75,7 +75,7 @@ def append(upload_id: str) -> Response:
 def complete(args: dict[str, Any], upload_id: str) -> Response:
     """Finish an upload whose parts were PUT to their signed URLs."""
     parts = [(part["number"], part["etag"]) for part in args["parts"]]
-    done = registry().complete_upload(current_actor(), upload_id, parts)
+    done = registry().uploads.complete(current_actor(), upload_id, parts)
     return _with_offset(reply(represent.upload(done)), done)
 
 
@@ -83,7 +83,7 @@ def complete(args: dict[str, Any], upload_id: str) -> Response:
 @uploads.response(204)
 def abort(upload_id: str) -> Response:
     """Forget an unfinished upload."""
-    registry().abort_upload(current_actor(), upload_id)
+    registry().uploads.abort(current_actor(), upload_id)
     return no_content()
 
 

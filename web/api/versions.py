@@ -28,7 +28,7 @@ versions = Blueprint(
 @versions.response(200, answers.VersionList)
 def listing(ns: str, name: str) -> Response:
     """List an adapter's versions, newest first, without manifests."""
-    return reply_items(registry().versions(current_actor(), adapter_name(ns, name)), represent.version)
+    return reply_items(registry().versions.list(current_actor(), adapter_name(ns, name)), represent.version)
 
 
 @versions.post("")
@@ -38,7 +38,7 @@ def listing(ns: str, name: str) -> Response:
 def publish(args: dict[str, Any], ns: str, name: str) -> Response:
     """Make a version of blobs that were sent before.  Equal content is the version that has it."""
     manifest = Manifest.from_json(args.pop("manifest"))
-    done = registry().publish(current_actor(), adapter_name(ns, name), manifest, **args)
+    done = registry().versions.publish(current_actor(), adapter_name(ns, name), manifest, **args)
     return represent.version_answer(done.version, 201 if done.created else 200)
 
 
@@ -46,14 +46,14 @@ def publish(args: dict[str, Any], ns: str, name: str) -> Response:
 @versions.response(200, schemas.Version)
 def resolve(ns: str, name: str, sel: str) -> Response:
     """Return the version that `vN`, an alias, `latest` or `sha256:…` means, with its manifest."""
-    return represent.version_answer(registry().resolve(current_actor(), adapter_name(ns, name).at(sel)))
+    return represent.version_answer(registry().versions.resolve(current_actor(), adapter_name(ns, name).at(sel)))
 
 
 @versions.delete("/<selector:sel>")
 @versions.response(204)
 def delete(ns: str, name: str, sel: str) -> Response:
     """Delete a version within 72 hours of its publishing.  Its number is never used again."""
-    registry().delete_version(current_actor(), adapter_name(ns, name), version_number(sel))
+    registry().versions.delete(current_actor(), adapter_name(ns, name), version_number(sel))
     return no_content()
 
 
@@ -65,7 +65,7 @@ def delete(ns: str, name: str, sel: str) -> Response:
 def file(ns: str, name: str, sel: str, path: str) -> Response:
     """Return a file's bytes.  The ETag is its sha256; ranges and If-Range are understood."""
     actor = current_actor()
-    stored = registry().open_file(actor, adapter_name(ns, name).at(sel), path)
+    stored = registry().versions.open_file(actor, adapter_name(ns, name).at(sel), path)
     answer = send_stored(stored, headers=warning_headers(stored))
     count_download(actor, stored, answer)
     return answer
@@ -84,7 +84,7 @@ def warning_headers(stored: StoredFile) -> dict[str, str]:
 @versions.response(200, schemas.VersionSummary)
 def yank(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
     """Take a version out of `latest` and of alias moves; exact refs still find it, with the reason."""
-    changed = registry().yank(current_actor(), adapter_name(ns, name), version_number(sel), args["reason"])
+    changed = registry().versions.yank(current_actor(), adapter_name(ns, name), version_number(sel), args["reason"])
     return reply(represent.version(changed))
 
 
@@ -92,7 +92,7 @@ def yank(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
 @versions.response(200, schemas.VersionSummary)
 def unyank(ns: str, name: str, sel: str) -> Response:
     """Take a yank back."""
-    changed = registry().unyank(current_actor(), adapter_name(ns, name), version_number(sel))
+    changed = registry().versions.unyank(current_actor(), adapter_name(ns, name), version_number(sel))
     return reply(represent.version(changed))
 
 
@@ -101,7 +101,7 @@ def unyank(ns: str, name: str, sel: str) -> Response:
 @versions.response(200, schemas.VersionSummary)
 def deprecate(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
     """Point a version to a successor."""
-    changed = registry().deprecate_version(
+    changed = registry().versions.deprecate(
         current_actor(), adapter_name(ns, name), version_number(sel), args["reason"], args["successor"]
     )
     return reply(represent.version(changed))
@@ -111,7 +111,7 @@ def deprecate(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
 @versions.response(200, schemas.VersionSummary)
 def undeprecate(ns: str, name: str, sel: str) -> Response:
     """Take a deprecation away."""
-    changed = registry().deprecate_version(current_actor(), adapter_name(ns, name), version_number(sel), None)
+    changed = registry().versions.deprecate(current_actor(), adapter_name(ns, name), version_number(sel), None)
     return reply(represent.version(changed))
 
 
@@ -120,7 +120,7 @@ def undeprecate(ns: str, name: str, sel: str) -> Response:
 @versions.response(200, schemas.Metric)
 def set_metric(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
     """Attach an evaluation result, or replace the one of that name and data set."""
-    stored = registry().set_metric(
+    stored = registry().metrics.set(
         current_actor(), adapter_name(ns, name), version_number(sel), args["name"], args["value"], args["dataset"]
     )
     return reply(represent.metric(stored))
@@ -131,7 +131,7 @@ def set_metric(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
 @versions.response(204)
 def delete_metric(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
     """Remove an evaluation result."""
-    registry().delete_metric(
+    registry().metrics.delete(
         current_actor(), adapter_name(ns, name), version_number(sel), args["name"], args["dataset"]
     )
     return no_content()
@@ -142,5 +142,5 @@ def delete_metric(args: dict[str, Any], ns: str, name: str, sel: str) -> Respons
 @versions.response(200, schemas.VersionSummary)
 def rebind(args: dict[str, Any], ns: str, name: str, sel: str) -> Response:
     """Say that a version was trained for another base object.  Its manifest stays as it is."""
-    changed = registry().rebind(current_actor(), adapter_name(ns, name), version_number(sel), args["base"])
+    changed = registry().versions.rebind(current_actor(), adapter_name(ns, name), version_number(sel), args["base"])
     return reply(represent.version(changed))

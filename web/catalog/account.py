@@ -48,7 +48,7 @@ def account() -> str | Response:
     return render_template(
         "account.html",
         actor=actor,
-        roles=registry().roles(actor),
-        tokens=registry().tokens(actor),
+        roles=registry().namespaces.roles(actor),
+        tokens=registry().tokens.list(actor),
         section="account",
     )

@@ -77,7 +77,7 @@ def badge_address(name: AdapterName) -> str:
 
 def show_badge(namespace: str, name: str) -> Response:
     """Draw the adapter's newest version.  Other sites may embed it."""
-    shown = registry().adapter(current_actor(), AdapterName(namespace, name))
+    shown = registry().adapters.get(current_actor(), AdapterName(namespace, name))
     value, kind = (f"v{shown.latest}", "version") if shown.latest else ("no version", "none")
     return Response(
         badge(f"lorahub {shown.name}", value, kind),
@@ -87,17 +87,19 @@ def show_badge(namespace: str, name: str) -> Response:
 
 
 def adapter_feed(namespace: str, name: str) -> Response:
-    shown = registry().adapter(current_actor(), AdapterName(namespace, name))
-    versions = registry().versions(current_actor(), shown.name)[:FEED_SIZE]
+    shown = registry().adapters.get(current_actor(), AdapterName(namespace, name))
+    versions = registry().versions.list(current_actor(), shown.name)[:FEED_SIZE]
     entries = [_entry(each) for each in versions]
     return _feed(f"Versions of {shown.name}", links.adapter_url(shown.name), entries, shown.updated_at)
 
 
 def namespace_feed(namespace: str) -> Response:
-    shown = registry().namespace(current_actor(), namespace)
+    shown = registry().namespaces.get(current_actor(), namespace)
     query = Query(namespace=(namespace,), sort="recent", limit=FEED_SIZE, with_facets=False)
-    adapters = registry().search(current_actor(), query).items
-    newest = [registry().resolve(current_actor(), each.name.at(each.latest)) for each in adapters if each.latest]
+    adapters = registry().adapters.search(current_actor(), query).items
+    newest = [
+        registry().versions.resolve(current_actor(), each.name.at(each.latest)) for each in adapters if each.latest
+    ]
     page = url_for("catalog.namespace", namespace=namespace)
     return _feed(f"New versions in {namespace}", page, [_entry(each) for each in newest], shown.created_at)
 
@@ -151,7 +153,7 @@ def _operation(method: str, path: str, item: dict[str, Any]) -> Operation:
 def at_revision(namespace: str, name: str, revision: str, path: str = "") -> BaseResponse:
     """Lead a link of the Hugging Face Hub's kind to the version that it means."""
     shown = AdapterName(namespace, name)
-    tree = registry().tree(current_actor(), shown, revision)
+    tree = registry().commits.tree(current_actor(), shown, revision)
     number = tree.commit.version
     if number is None:
         return redirect(links.adapter_url(shown))

@@ -136,9 +136,9 @@ def namespace(namespace: str) -> str:
 
 
 def _show_list(name: str | None) -> str:
-    shown = registry().namespace(current_actor(), name) if name else None
+    shown = registry().namespaces.get(current_actor(), name) if name else None
     query = parse_query(request.args, name)
-    page = registry().search(current_actor(), query)
+    page = registry().adapters.search(current_actor(), query)
 
     def urls(fields: Mapping[str, Sequence[str]]) -> str:
         here = url_for("catalog.namespace", namespace=name) if name else url_for("catalog.home")
@@ -179,7 +179,7 @@ def file(namespace: str, name: str, number: int, path: str) -> str:
 @catalog.get("/<namespace>/<name>/versions/<int:number>/raw/<filepath:path>")
 def raw(namespace: str, name: str, number: int, path: str) -> BaseResponse:
     """Send a file's bytes to a browser, by its login.  Pictures never redirect: a page loads nothing from elsewhere."""
-    stored = registry().open_file(current_actor(), AdapterName(namespace, name).at(number), path)
+    stored = registry().versions.open_file(current_actor(), AdapterName(namespace, name).at(number), path)
     answer = send_stored(stored, allow_redirect=not path.lower().endswith(IMAGE_NAMES))
     count_download(current_actor(), stored, answer)
     return answer

@@ -74,14 +74,14 @@ def _open(actor: Actor, repo: AdapterName, revision: str, path: str) -> StoredFi
     """Open a file; say in which commit it is missing, where it is, as clients want to know."""
     wanted = plain_revision(revision)
     try:
-        stored = registry().open_at(actor, repo, wanted, path)
+        stored = registry().commits.open_file(actor, repo, wanted, path)
     except FileNotFound:
         g.hf_commit = tree_at(actor, repo, revision).commit.id
         raise
     if stored.yanked and wanted == MAIN:
         commit = tree_at(actor, repo, MAIN).commit.id
         g.hf_commit = commit
-        return stored if commit == stored.commit else registry().open_at(actor, repo, commit, path)
+        return stored if commit == stored.commit else registry().commits.open_file(actor, repo, commit, path)
     return stored
 
 

@@ -69,7 +69,7 @@ def refs(namespace: str, name: str) -> Response:
     """List `main`, every version as a tag, and every alias as a tag."""
     actor, repo = current_actor(), repo_name(namespace, name)
     head = tree_at(actor, repo, MAIN)
-    versions = {version.number: version.commit for version in registry().versions(actor, repo)}
+    versions = {version.number: version.commit for version in registry().versions.list(actor, repo)}
     tags = [(f"v{number}", commit) for number, commit in versions.items()]
     tags += [(alias.name, versions[alias.version]) for alias in head.adapter.aliases if alias.version in versions]
     payload: dict[str, Any] = {
@@ -88,7 +88,7 @@ def commits(namespace: str, name: str, revision: str) -> Response:
     limit = min(_number("limit", _COMMITS_PER_PAGE), _PAGE_LIMIT)
     before = request.args.get("before")
     head = tree_at(actor, repo, revision).commit.id
-    page = registry().commits(actor, repo, head, limit, before)
+    page = registry().commits.list(actor, repo, head, limit, before)
     response = jsonify([_commit_json(commit) for commit in page])
     if len(page) == limit:
         query = urlencode([(key, value) for key, value in request.args.items(multi=True) if key != "before"])
@@ -101,7 +101,7 @@ def whoami() -> Response:
     actor = current_actor()
     if actor.user is None:
         raise Unauthenticated("Nobody is logged in: send a token.")
-    roles = {name: role for name, role in registry().roles(actor).items() if name != actor.user}
+    roles = {name: role for name, role in registry().namespaces.roles(actor).items() if name != actor.user}
     token = {
         "displayName": actor.token_name or "lorahub",
         "role": "write" if actor.has_scope("publish") else "read",
@@ -141,14 +141,14 @@ def my_repositories() -> Response:
     actor = current_actor()
     if actor.user is None:
         raise Unauthenticated("Nobody is logged in: send a token.")
-    mine = tuple(sorted({actor.user, *registry().roles(actor)}))
+    mine = tuple(sorted({actor.user, *registry().namespaces.roles(actor)}))
     page = _search(Query(namespace=mine, limit=_query_limit(), with_facets=False))
     return jsonify([_repository(adapter) for adapter in page.items])
 
 
 def overview(namespace: str) -> Response:
     """Describe a user or an organization: what `get_user_overview` and `get_organization_overview` need."""
-    found = registry().namespace(current_actor(), namespace)
+    found = registry().namespaces.get(current_actor(), namespace)
     payload = {"name": found.name, "user": found.name, "fullname": found.name, "avatarUrl": "", "isPro": False}
     return jsonify(payload | {"numModels": found.adapter_count, "numUsers": len(found.members), "type": found.kind})
 
@@ -192,14 +192,14 @@ def _sort_filter(value: str, fields: dict[str, list[str]]) -> None:
 
 def _search(query: Query) -> Page:
     """Search; a plain filter that is no adapter's tag may be a task, which is a tag on the Hub."""
-    page = registry().search(current_actor(), query)
+    page = registry().adapters.search(current_actor(), query)
     if page.total or not query.tag or query.task:
         return page
     retried = Query(
         text=query.text, namespace=query.namespace, task=query.tag[:1], base=query.base, license=query.license,
         tag=query.tag[1:], sort=query.sort, limit=query.limit, cursor=query.cursor, with_facets=False,
     )  # fmt: skip
-    return registry().search(current_actor(), retried)
+    return registry().adapters.search(current_actor(), retried)
 
 
 def _query_limit() -> int:
@@ -255,7 +255,7 @@ def _card(found: Tree) -> FrontMatter:
     readme = found.file("README.md")
     if readme is None or readme.size > _CARD_BYTES:
         return FrontMatter()
-    stored = registry().open_at(current_actor(), found.adapter.name, found.commit.id, readme.path)
+    stored = registry().commits.open_file(current_actor(), found.adapter.name, found.commit.id, readme.path)
     text = b"".join(stored.open(0, readme.size)).decode("utf-8", "replace")
     return split_front_matter(text)[0]
 

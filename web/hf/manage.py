@@ -32,7 +32,7 @@ def create_repo() -> Response:
         raise InvalidRequest(f"lorahub keeps LoRA adapters, which are models; it has no {body['type']}s.")
     url = f"{request.host_url.rstrip('/')}/{repo}"
     try:
-        created = registry().create_adapter(actor, repo, private=_is_private(body) or False)
+        created = registry().adapters.create(actor, repo, private=_is_private(body) or False)
     except Conflict as error:
         response = jsonify({"error": error.message, "url": url})
         response.headers["X-Error-Message"] = f"You already created this model repo: {repo}"
@@ -43,7 +43,7 @@ def create_repo() -> Response:
 
 def delete_repo() -> Response:
     """Delete an adapter, as far as the registry lets its owner."""
-    registry().delete_adapter(_signed_in(), _named(json_body()))
+    registry().adapters.delete(_signed_in(), _named(json_body()))
     return jsonify({})
 
 
@@ -66,7 +66,7 @@ def settings(namespace: str, name: str) -> Response:
         changes["gated"] = bool(body["gated"])
     if not changes:
         raise InvalidRequest("Say what to change: visibility or gated.")
-    updated = registry().update_adapter(_signed_in(), repo_name(namespace, name), **changes)
+    updated = registry().adapters.update(_signed_in(), repo_name(namespace, name), **changes)
     return jsonify({"private": updated.private, "visibility": "private" if updated.private else "public"})
 
 
@@ -75,13 +75,13 @@ def create_tag(namespace: str, name: str, revision: str) -> Response:
     actor, repo = _signed_in(), repo_name(namespace, name)
     tag = str(json_body().get("tag") or "").removeprefix("refs/tags/")
     found = tree_at(actor, repo, revision)
-    if any(tag == f"v{version.number}" for version in registry().versions(actor, repo)):
+    if any(tag == f"v{version.number}" for version in registry().versions.list(actor, repo)):
         raise Conflict(f"Tag {tag} exists already: it is a version of {repo}.")
     alias = parse_alias(tag)
     if found.commit.version is None:
         raise InvalidRequest(f"{revision} of {repo} is a draft, which can't be tagged. {found.commit.problem or ''}")
     try:
-        registry().set_alias(actor, repo, alias, found.commit.version, expected=None, check=True)
+        registry().aliases.set(actor, repo, alias, found.commit.version, expected=None, check=True)
     except PreconditionFailed as error:
         raise Conflict(f"Tag {alias} exists already in {repo}. Delete it first, or move it: lorahub alias") from error
     return jsonify({})
@@ -91,9 +91,9 @@ def delete_tag(namespace: str, name: str, tag: str) -> Response:
     """Delete an alias.  A version's own tag stays: versions are deleted with `lorahub delete`."""
     actor, repo = _signed_in(), repo_name(namespace, name)
     alias = tag.removeprefix("refs/tags/")
-    if any(alias == f"v{version.number}" for version in registry().versions(actor, repo)):
+    if any(alias == f"v{version.number}" for version in registry().versions.list(actor, repo)):
         raise Forbidden(f"{alias} is a version of {repo}, not a tag that could be deleted.")
-    registry().delete_alias(actor, repo, alias)
+    registry().aliases.delete(actor, repo, alias)
     return jsonify({})
 
 
@@ -114,7 +114,7 @@ def create_branch(namespace: str, name: str, branch: str) -> Response:
 def delete_branch(namespace: str, name: str, branch: str) -> Response:
     """Refuse: `main` stays, and there is no other."""
     repo = repo_name(namespace, name)
-    registry().adapter(_signed_in(), repo)
+    registry().adapters.get(_signed_in(), repo)
     if branch.removeprefix("refs/heads/") == MAIN:
         raise Forbidden(f"main is the only branch of {repo}, and stays.")
     raise AliasNotFound(f"{repo} has no branch {branch!r}; it keeps one, main.")

@@ -42,10 +42,10 @@ def tree_at(actor: Actor, name: AdapterName, revision: str) -> Tree:
 
     A yanked version is read only by those who name it: `main` then means the newest version that isn't.
     """
-    tree = registry().tree(actor, name, plain_revision(revision))
+    tree = registry().commits.tree(actor, name, plain_revision(revision))
     if tree.yanked and plain_revision(revision) == MAIN:
         try:
-            return registry().tree(actor, name, "latest")
+            return registry().commits.tree(actor, name, "latest")
         except VersionNotFound:
             return tree
     return tree

@@ -51,12 +51,14 @@ def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id:
     """Return the signer as it is now; None if the token that it used is no longer good."""
     if user is None:
         return ANONYMOUS
-    actor = registry().actor_for_user(user, [scope for scope in SCOPES if scope in scopes], namespace)
+    actor = registry().users.actor_for(user, [scope for scope in SCOPES if scope in scopes], namespace)
     if token_id is None:
         return actor
     now = datetime.now(UTC)
     good = (
-        t for t in registry().tokens(actor) if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
+        t
+        for t in registry().tokens.list(actor)
+        if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
     )
     # What this actor signs in turn has to end with the same token.
     return replace(actor, token_id=token_id) if any(token.id == token_id for token in good) else None

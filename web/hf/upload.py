@@ -67,7 +67,7 @@ def lfs_batch(namespace: str, name: str) -> Response:
     repo = writable_repo(namespace, name, MAIN)
     actor = current_actor()
     objects = [_lfs_object(item) for item in _list(payload, "objects")]
-    missing = set(registry().missing_blobs(actor, repo, objects))
+    missing = set(registry().blobs.missing(actor, repo, objects))
     transfers = payload.get("transfers") or ["basic"]
     answers, chosen = [], "basic"
     for oid, size in objects:
@@ -85,7 +85,7 @@ def lfs_batch(namespace: str, name: str) -> Response:
 def lfs_put() -> Response:
     """Take one large file at an address that `lfs_batch` signed."""
     grant = _lfs_grant()
-    registry().put_blob(grant.actor, grant.repo, request.stream, grant.claims["oid"], grant.claims["size"])
+    registry().blobs.put(grant.actor, grant.repo, request.stream, grant.claims["oid"], grant.claims["size"])
     return Response(status=200)
 
 
@@ -93,7 +93,7 @@ def lfs_complete() -> Response:
     """Put the parts together that a client sent straight to the object store."""
     grant = _lfs_grant()
     parts = [(int(part["partNumber"]), str(part["etag"])) for part in _list(json_body(), "parts")]
-    registry().complete_upload(grant.actor, grant.claims["upload"], parts)
+    registry().uploads.complete(grant.actor, grant.claims["upload"], parts)
     return Response(status=200)
 
 
@@ -119,10 +119,10 @@ def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
     repo, actor = repo_name(namespace, name), current_actor()
     if request.args.get("create_pr") in {"1", "true"}:
         raise InvalidRequest(f"{repo} takes no pull requests: commit to main, which makes the next version.")
-    found = registry().adapter(actor, repo)
+    found = registry().adapters.get(actor, repo)
     if actor.is_anonymous:
         raise Unauthenticated("Log in first: writing takes a token. Run `hf auth login`, or set HF_TOKEN.")
-    if not registry().may(actor, Action.PUBLISH, found.name.namespace):
+    if not registry().namespaces.may(actor, Action.PUBLISH, found.name.namespace):
         raise Forbidden(
             f"{actor.user} may read {repo} but not write to it: that takes the role publisher and a publish token."
         )
@@ -191,7 +191,7 @@ def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split:
     """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
     if may_split and has_object_store():
         # One with all its parts: these clients can't go on with an upload that has some already.
-        upload = registry().start_upload(actor, repo, oid, size, may_resume=False)
+        upload = registry().uploads.start(actor, repo, oid, size, may_resume=False)
         ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}
         href = url_for("hf.lfs_complete", ticket=ticket, _external=True)
@@ -222,7 +222,7 @@ def _store(actor: Actor, repo: AdapterName, operation: Operation) -> Iterable[Pu
     if isinstance(operation, PutBytes):
         check_path(operation.path)
         size = len(operation.data)
-        registry().put_blob(actor, repo, as_stream(operation), operation.sha256, size)
+        registry().blobs.put(actor, repo, as_stream(operation), operation.sha256, size)
         yield PutBlob(operation.path, operation.sha256, size)
     elif not isinstance(operation, Header):
         yield operation
@@ -231,7 +231,7 @@ def _store(actor: Actor, repo: AdapterName, operation: Operation) -> Iterable[Pu
 def _check_uploaded(actor: Actor, repo: AdapterName, changes: Sequence[PutBlob | Delete]) -> None:
     """Say which file was not sent, before anything is committed."""
     named = {(c.sha256, c.size): c.path for c in changes if isinstance(c, PutBlob) and c.size is not None}
-    missing = registry().missing_blobs(actor, repo, list(named))
+    missing = registry().blobs.missing(actor, repo, list(named))
     if missing:
         paths = ", ".join(sorted(named[blob] for blob in missing)[:5])
         raise InvalidRequest(f"The bytes of {paths} were not uploaded, or have another size or sha256. Upload again.")
@@ -240,12 +240,12 @@ def _check_uploaded(actor: Actor, repo: AdapterName, changes: Sequence[PutBlob |
 def _commit_changes(actor: Actor, repo: AdapterName, header: Header, changes: Sequence[PutBlob | Delete]) -> Commit:
     """Apply the changes to `main`, again and again where another commit came first and the client doesn't mind."""
     for _ in range(_COMMIT_TRIES):
-        head = registry().tree(actor, repo, MAIN)
+        head = registry().commits.tree(actor, repo, MAIN)
         base = tree_at(actor, repo, MAIN) if head.yanked else head
         _check_parent(header, base, head)
         tree = apply(chain(changes), {file.path: file.sha256 for file in base.files})
         try:
-            return registry().commit_tree(actor, repo, head.commit.id, tree, header.title, header.description)
+            return registry().commits.create(actor, repo, head.commit.id, tree, header.title, header.description)
         except PreconditionFailed:
             if header.parent:
                 raise

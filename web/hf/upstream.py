@@ -56,7 +56,7 @@ def forward(args: dict[str, str]) -> Response | None:
 
 def _may_forward(namespace: str | None) -> bool:
     used = settings()
-    if used.upstream is None or (namespace is not None and registry().knows_namespace(namespace)):
+    if used.upstream is None or (namespace is not None and registry().namespaces.is_taken(namespace)):
         return False
     # What the server's token opens is for those who are known here.
     return used.upstream_token is None or not current_actor().is_anonymous

@@ -77,11 +77,11 @@ def reconstruct(sha256: str) -> Response:
     """Say which packs hold a file, or the part of it that is asked for."""
     grant = _grant()
     commit = str(grant.claims["commit"])
-    tree = registry().tree(grant.actor, grant.repo, commit)
+    tree = registry().commits.tree(grant.actor, grant.repo, commit)
     file = next((file for file in tree.files if file.sha256 == sha256), None)
     if file is None:
         raise FileNotFound(f"{grant.repo} has no file with this hash at {commit}.")
-    stored = registry().open_at(grant.actor, grant.repo, commit, file.path)
+    stored = registry().commits.open_file(grant.actor, grant.repo, commit, file.path)
     start, stop = _asked_range(file.size)
     if start == 0:
         record_download(grant.actor, stored)
@@ -136,7 +136,7 @@ def _opened(ticket: str) -> StoredFile:
         return stored
     refusal = Forbidden("This address has expired or was never given out. Ask for the file again.")
     grant = signing.read(_PACK, ticket, TOKEN_SECONDS, refusal)
-    stored = registry().open_at(grant.actor, grant.repo, grant.claims["commit"], grant.claims["path"])
+    stored = registry().commits.open_file(grant.actor, grant.repo, grant.claims["commit"], grant.claims["path"])
     _hold(ticket, stored)
     return stored
 

@@ -38,7 +38,7 @@ def write_token(namespace: str, name: str, revision: str) -> Response:
     actor = current_actor()
     store = _store()
     store.sweep()
-    space = _space_key(repo, registry().adapter(actor, repo).id)
+    space = _space_key(repo, registry().adapters.get(actor, repo).id)
     url = f"{request.host_url.rstrip('/')}/api/xet/{store.current_period()}/{space}"
     token = signing.sign(_PURPOSE, actor, repo, space=space)
     expires = int(time.time()) + TOKEN_SECONDS
@@ -69,13 +69,13 @@ def put_shard(period: str, space: str) -> Response:
     grant = _grant(space)
     files = parse_shard(_read_body())
     blobs = [(file.sha256, file.size) for file in files]
-    missing = set(registry().missing_blobs(grant.actor, grant.repo, blobs)) if blobs else set()
+    missing = set(registry().blobs.missing(grant.actor, grant.repo, blobs)) if blobs else set()
     xorbs = _store().space(period, space)
     for file in files:
         if (file.sha256, file.size) in missing:
             check_hashes(xorbs, file)
             stream = _Joined(_pieces(xorbs, file.segments))
-            registry().put_blob(grant.actor, grant.repo, stream, file.sha256, file.size)
+            registry().blobs.put(grant.actor, grant.repo, stream, file.sha256, file.size)
     return jsonify({"result": 1 if missing else 0})
 
 

@@ -30,7 +30,7 @@ def record_download(actor: Actor, stored: StoredFile) -> None:
     if stored.version_id is None:
         return
     try:
-        registry().count_download(actor, stored.version_id, request.remote_addr)
+        registry().versions.count_download(actor, stored.version_id, request.remote_addr)
     except Unavailable as error:
         # A busy database must not keep anyone from the bytes; the count is one short, and the log says so.
         log.warning("a download was not counted: %s", error.message)

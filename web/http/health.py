@@ -34,7 +34,7 @@ def metrics() -> Response:
 def registry_gauges() -> bytes:
     """Return what the registry holds, as gauges: adapters, versions, blobs, bytes, downloads."""
     lines = []
-    for name, value in registry().statistics().items():
+    for name, value in registry().adapters.statistics().items():
         if isinstance(value, (int, float)):
             metric = f"lorahub_registry_{name}"
             lines += [f"# TYPE {metric} gauge", f"{metric} {value}"]

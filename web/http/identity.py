@@ -71,8 +71,8 @@ def sign_in(token: str) -> Actor:
     The cookie gets a new random id, so an id that somebody planted before the login is worth nothing after it.
     """
     with watch_logins():
-        actor = registry().authenticate(token, request.remote_addr)
-    started = registry().create_session(actor, timedelta(hours=SESSION_HOURS))
+        actor = registry().tokens.authenticate(token, request.remote_addr)
+    started = registry().sessions.create(actor, timedelta(hours=SESSION_HOURS))
     session.clear()
     session[_SESSION_KEY] = started.secret
     session.permanent = True
@@ -85,7 +85,7 @@ def sign_out() -> None:
     secret = session.pop(_SESSION_KEY, None)
     session.clear()
     if secret:
-        registry().end_session(secret)
+        registry().sessions.end(secret)
     g.actor = ANONYMOUS
 
 
@@ -93,7 +93,7 @@ def _find_actor() -> Actor:
     token = bearer_token()
     if token is not None:
         with watch_logins():
-            return registry().authenticate(token, request.remote_addr)
+            return registry().tokens.authenticate(token, request.remote_addr)
     if _reads_cookies():
         secret = session.get(_SESSION_KEY)
         if secret:
@@ -103,7 +103,7 @@ def _find_actor() -> Actor:
 
 def _session_actor(secret: str) -> Actor:
     try:
-        return registry().session_actor(secret)
+        return registry().sessions.actor(secret)
     except Unauthenticated:
         # The session ended: its token was revoked, or its time is over.  The page is shown as to anyone.
         session.pop(_SESSION_KEY, None)

@@ -22,7 +22,7 @@ def deliver_in_background(registry: Registry, pause_seconds: float = PAUSE_SECON
 def _deliver(registry: Registry, stop: threading.Event, pause_seconds: float) -> None:
     while not stop.wait(pause_seconds):
         try:
-            registry.deliver_webhooks()
+            registry.webhooks.deliver()
         except HubError as error:
             log.warning("webhooks wait: %s", error.message)
         except Exception:  # the thread must outlive whatever one delivery meets; the log has it

@@ -82,7 +82,7 @@ def prepare(settings: ServerSettings, config_file: Path, say: Callable[[str], No
     try:
         for warning in registry.warnings():
             say(f"warning: {warning}")
-        made = registry.first_start()
+        made = registry.users.first_start()
     finally:
         registry.close()
     if made is not None:

@@ -16,8 +16,11 @@ from hub.registry.db.models import RateBucketRow
 _FORGET_SECONDS = 24 * 3600
 
 
-def take(context: Context, key: str, *, per_minute: int, burst: int, cost: float) -> None:
-    """Raise TooManyRequests when the bucket doesn't hold `cost`; then nothing is taken."""
+def take(context: Context, key: str, *, per_minute: int, burst: int, cost: float = 1.0) -> None:
+    """Take from a token bucket that all workers share.  Raises TooManyRequests (retry_after_seconds).
+
+    Raise TooManyRequests when the bucket doesn't hold `cost`; then nothing is taken.
+    """
     wait = context.database.transact(
         lambda session: _take(context, session, key[:200], per_minute / 60, float(burst), cost)
     )

@@ -45,6 +45,7 @@ RESERVED = frozenset(
 
 
 def may(context: Context, actor: Actor, action: Action, namespace: str) -> bool:
+    """Whether the actor may do this in that namespace (a public namespace is readable by all)."""
     with context.database.read() as session:
         row = session.scalar(select(NamespaceRow).where(NamespaceRow.name == namespace))
         if row is None:
@@ -57,6 +58,7 @@ def may(context: Context, actor: Actor, action: Action, namespace: str) -> bool:
 
 
 def roles(context: Context, actor: Actor) -> dict[str, Role]:
+    """Return the actor's role in each namespace that it is a member of and that its token reaches."""
     with context.database.read() as session:
         query = select(NamespaceRow.name, MemberRow.role).join(MemberRow).where(MemberRow.user_id == actor.user_id)
         found = session.execute(query.order_by(NamespaceRow.name))
@@ -64,16 +66,19 @@ def roles(context: Context, actor: Actor) -> dict[str, Role]:
 
 
 def is_taken(context: Context, name: str) -> bool:
+    """Whether the name was ever given out here, for whomever: such a name is looked up nowhere else."""
     with context.database.read() as session:
         return session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name)) is not None
 
 
 def get(context: Context, actor: Actor, name: str) -> Namespace:
+    """Raises NamespaceNotFound; `members` and quotas are filled in for members only."""
     with context.database.read() as session:
         return describe(session, actor, permissions.require(session, actor, name, Action.READ))
 
 
 def listing(context: Context, actor: Actor) -> tuple[Namespace, ...]:
+    """List the namespaces that the actor may see."""
     with context.database.read() as session:
         readable = permissions.readable_ids(session, actor)
         query = select(NamespaceRow).order_by(NamespaceRow.name)
@@ -110,7 +115,8 @@ def describe(session: Session, actor: Actor, row: NamespaceRow) -> Namespace:
 # Mutations -------------------------------------------------------------------------------------------------------
 
 
-def create(context: Context, actor: Actor, name: str, *, private: bool, description: str) -> Namespace:
+def create(context: Context, actor: Actor, name: str, *, private: bool = False, description: str = "") -> Namespace:
+    """Create a shared namespace with the actor as owner.  SITE.  Names are never given to another owner."""
     permissions.require_site(actor)
 
     def work(session: Session) -> Namespace:
@@ -145,7 +151,11 @@ def add(
     return row
 
 
-def update(context: Context, actor: Actor, name: str, *, private: bool | None, description: str | None) -> Namespace:
+def update(
+    context: Context, actor: Actor, name: str, *, private: bool | None = None, description: str | None = None
+) -> Namespace:
+    """MANAGE."""
+
     def work(session: Session) -> Namespace:
         row = lock_namespace(session, permissions.require(session, actor, name, Action.MANAGE).id)
         changed = private is not None and private != row.private
@@ -161,6 +171,8 @@ def update(context: Context, actor: Actor, name: str, *, private: bool | None, d
 
 
 def set_member(context: Context, actor: Actor, namespace: str, user: str, role: Role | None) -> Namespace:
+    """Give a role, or with None take it.  MANAGE.  The last owner can't go: Conflict."""
+
     def work(session: Session) -> Namespace:
         row = permissions.require(session, actor, namespace, Action.MANAGE)
         session.execute(select(NamespaceRow.id).where(NamespaceRow.id == row.id).with_for_update())

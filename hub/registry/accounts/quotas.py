@@ -19,8 +19,9 @@ from hub.registry.values import Namespace
 
 
 def set_quota(
-    context: Context, actor: Actor, namespace: str, *, max_bytes: int | None, max_adapters: int | None
+    context: Context, actor: Actor, namespace: str, *, max_bytes: int | None = None, max_adapters: int | None = None
 ) -> Namespace:
+    """Limit what a namespace may hold; None is unlimited.  SITE."""
     permissions.require_site(actor)
     if any(limit is not None and not 0 <= limit < 1 << 62 for limit in (max_bytes, max_adapters)):
         raise InvalidRequest("A quota is a whole number from 0 up, or nothing for no limit.")

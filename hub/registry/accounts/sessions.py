@@ -17,7 +17,8 @@ from hub.registry.rights.access import Actor
 from hub.registry.values import Session
 
 
-def create(context: Context, actor: Actor, lifetime: timedelta) -> Session:
+def create(context: Context, actor: Actor, lifetime: timedelta = timedelta(days=7)) -> Session:
+    """Start a web login with the actor's user, scopes and namespace limit."""
     if actor.user_id is None or actor.user is None:
         raise Unauthenticated("Nobody is logged in.")
     user, user_id = actor.user, actor.user_id
@@ -44,6 +45,7 @@ def create(context: Context, actor: Actor, lifetime: timedelta) -> Session:
 
 
 def actor(context: Context, secret: str) -> Actor:
+    """Return who is logged in.  Raises Unauthenticated when the session ended or its token was revoked."""
     query = (
         select(WebSessionRow, UserRow, TokenRow)
         .join(UserRow, WebSessionRow.user_id == UserRow.id)
@@ -71,6 +73,8 @@ def actor(context: Context, secret: str) -> Actor:
 
 
 def end(context: Context, secret: str) -> None:
+    """Log out; an unknown session is no error."""
+
     def work(session: DatabaseSession) -> None:
         found = session.execute(
             select(WebSessionRow, UserRow)

@@ -49,6 +49,10 @@ _BY_SECRET = text(
 
 
 def authenticate(context: Context, secret: str, source: str | None = None, *, may_write: bool = True) -> Actor:
+    """Return who holds this token.  Raises Unauthenticated for an unknown, expired or revoked one.
+
+    Now and then a token's use is noted, which writes.  Where that is due, may_write=False raises Unavailable.
+    """
     if not _SECRET.match(secret):
         raise Unauthenticated("This is not a token of lorahub: those begin with lhub_. Log in: lorahub login")
     now = context.now()
@@ -98,12 +102,13 @@ def create(
     context: Context,
     actor: Actor,
     name: str,
-    scopes: Iterable[Scope],
+    scopes: Iterable[Scope] = ("read",),
     *,
-    namespace: str | None,
-    expires_in: timedelta | None,
-    user: str | None,
+    namespace: str | None = None,
+    expires_in: timedelta | None = None,
+    user: str | None = None,
 ) -> NewToken:
+    """Make a token for oneself (or, as a server admin, for `user`) that can do no more than the actor."""
     wanted = parse_scopes(scopes)
     if user is not None and user != actor.user:
         permissions.require_site(actor)
@@ -184,7 +189,8 @@ def add(
     return NewToken(_to_token(row, owner.name), secret)
 
 
-def listing(context: Context, actor: Actor, user: str | None) -> tuple[Token, ...]:
+def listing(context: Context, actor: Actor, user: str | None = None) -> tuple[Token, ...]:
+    """List one's own tokens (or, as a server admin, those of `user`), revoked ones included."""
     if actor.is_anonymous:
         raise Unauthenticated("Listing tokens takes one. Log in: lorahub login")
     if user is not None and user != actor.user:
@@ -197,6 +203,7 @@ def listing(context: Context, actor: Actor, user: str | None) -> tuple[Token, ..
 
 
 def revoke(context: Context, actor: Actor, token_id: int) -> Token:
+    """Make a token useless from now on.  Raises TokenNotFound for one that isn't the actor's."""
     if actor.is_anonymous:
         raise Unauthenticated("Revoking a token takes one. Log in: lorahub login")
 

@@ -1,34 +1,32 @@
-"""Users: the first one, the others, their passwords, and who is shut out."""
+"""Users: the first one, the others, and who is shut out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hub.errors import Conflict, InvalidRequest, Unauthenticated, UserNotFound
+from hub.errors import Conflict, Unauthenticated, UserNotFound
 from hub.refs import parse_namespace
 from hub.registry.accounts import namespaces, tokens
 from hub.registry.context import Context
-from hub.registry.db.models import UserRow, WebSessionRow
+from hub.registry.db.models import UserRow
 from hub.registry.events import audit
 from hub.registry.rights import permissions
-from hub.registry.rights.access import ALL_SCOPES, SCOPES, Actor
+from hub.registry.rights.access import ALL_SCOPES, Actor
 from hub.registry.values import NewToken, Scope, User
 
 FIRST_USER = "admin"
-MIN_PASSWORD_LENGTH = 12
-MAX_PASSWORD_LENGTH = 1_000
 
 
 def first_start(context: Context) -> NewToken | None:
+    """Create the user `admin` with an admin token if there is no user yet; None ever after."""
+
     def work(session: Session) -> NewToken | None:
         if session.scalar(select(func.count()).select_from(UserRow)):
             return None
-        user = _add_user(context, session, FIRST_USER, admin=True, password=None)
+        user = _add_user(context, session, FIRST_USER, admin=True)
         actor = Actor(user.name, user.id, ALL_SCOPES, admin=True)
         token = tokens.add(context, session, user, "first start", ALL_SCOPES, namespace=None, expires_at=None)
         audit.record(context, session, actor, "server.start", FIRST_USER, token=token.token.id)
@@ -37,23 +35,23 @@ def first_start(context: Context) -> NewToken | None:
     return context.database.transact(work)
 
 
-def create(context: Context, actor: Actor, name: str, *, admin: bool, password: str | None) -> User:
+def create(context: Context, actor: Actor, name: str, *, admin: bool = False) -> User:
+    """Create a user with a personal namespace of the same name.  SITE.  Raises Conflict if taken."""
     permissions.require_site(actor)
 
     def work(session: Session) -> User:
-        row = _add_user(context, session, name, admin=admin, password=password)
+        row = _add_user(context, session, name, admin=admin)
         audit.record(context, session, actor, "user.create", name, admin=admin)
         return _to_user(row)
 
     return context.database.transact(work)
 
 
-def _add_user(context: Context, session: Session, name: str, *, admin: bool, password: str | None) -> UserRow:
+def _add_user(context: Context, session: Session, name: str, *, admin: bool) -> UserRow:
     parse_namespace(name)
     if session.scalar(select(UserRow.id).where(UserRow.name == name)) is not None:
         raise Conflict(f"The user {name!r} exists. Choose another name.")
-    hashed = None if password is None else hash_password(password)
-    row = UserRow(name=name, admin=admin, password_hash=hashed, created_at=context.now())
+    row = UserRow(name=name, admin=admin, created_at=context.now())
     session.add(row)
     session.flush()
     namespaces.add(context, session, name, "personal", row.id)
@@ -61,27 +59,14 @@ def _add_user(context: Context, session: Session, name: str, *, admin: bool, pas
 
 
 def listing(context: Context, actor: Actor) -> tuple[User, ...]:
+    """SITE."""
     permissions.require_site(actor)
     with context.database.read() as session:
         return tuple(_to_user(row) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
 
 
-def set_password(context: Context, actor: Actor, name: str, password: str) -> None:
-    if actor.user != name or not actor.has_scope("admin") or actor.namespace is not None:
-        permissions.require_site(actor)
-    hashed = hash_password(password)
-
-    def work(session: Session) -> None:
-        row = _find(session, name)
-        row.password_hash = hashed
-        # Whoever knew the old password must not stay logged in with it.
-        session.execute(update(WebSessionRow).where(WebSessionRow.user_id == row.id).values(expires_at=context.now()))
-        audit.record(context, session, actor, "user.password", name)
-
-    context.database.transact(work)
-
-
-def disable(context: Context, actor: Actor, name: str, *, disabled: bool) -> User:
+def disable(context: Context, actor: Actor, name: str, *, disabled: bool = True) -> User:
+    """Shut a user out (tokens and sessions stop working at once), or let them in again.  SITE."""
     permissions.require_site(actor)
 
     def work(session: Session) -> User:
@@ -95,37 +80,15 @@ def disable(context: Context, actor: Actor, name: str, *, disabled: bool) -> Use
     return context.database.transact(work)
 
 
-def actor_for(context: Context, user: str, scopes: Iterable[Scope], namespace: str | None) -> Actor:
+def actor_for(
+    context: Context, user: str, scopes: Iterable[Scope] = ("read", "publish"), namespace: str | None = None
+) -> Actor:
+    """Return an actor for a user whom the caller has authenticated in another way, e.g. by a signed URL."""
     with context.database.read() as session:
         row = _find(session, user)
         if row.disabled:
             raise Unauthenticated(f"The user {user!r} is shut out.")
         return Actor(row.name, row.id, frozenset(scopes), namespace, row.admin)
-
-
-def login(context: Context, user: str, password: str) -> Actor:
-    with context.database.read() as session:
-        row = session.scalar(select(UserRow).where(UserRow.name == user))
-    # A user who isn't there costs as much time as a wrong password, so that names can't be found out by the clock.
-    stored = row.password_hash if row is not None and row.password_hash else _NOBODY
-    try:
-        PasswordHasher().verify(stored, password[:MAX_PASSWORD_LENGTH])
-    except (VerificationError, InvalidHashError) as error:
-        raise Unauthenticated("User or password is wrong.") from error
-    if row is None or row.disabled or row.password_hash is None:
-        raise Unauthenticated("User or password is wrong.")
-    return Actor(row.name, row.id, frozenset(SCOPES), None, row.admin)
-
-
-def hash_password(password: str) -> str:
-    """Return the argon2id hash.  Raises InvalidRequest for a password that is too short or too long."""
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        raise InvalidRequest(f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.")
-    return str(PasswordHasher().hash(password))
-
-
-# argon2id of a random password that nobody kept.
-_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$dXx0BQuEL0RW2TYxlYTODA$m3sPS54WcSGf/AmpFjDOF7MZs7cDtZ7eS5qi0nrj2iM"
 
 
 def _find(session: Session, name: str) -> UserRow:

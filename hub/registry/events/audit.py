@@ -60,7 +60,7 @@ def _note_change(session: Session, target: str) -> None:
 
 
 def listing(
-    context: Context, actor: Actor, namespace: str | None, *, limit: int, before: int | None
+    context: Context, actor: Actor, namespace: str | None = None, *, limit: int = 100, before: int | None = None
 ) -> tuple[AuditEvent, ...]:
     """Return events, newest first.  MANAGE of the namespace, or SITE without one."""
     with context.database.read() as session:

@@ -45,7 +45,10 @@ _ANSWER_BYTES = 64 * 1024
 _ANSWER_SECONDS = 5.0
 
 
-def create(context: Context, actor: Actor, namespace: str, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
+def create(
+    context: Context, actor: Actor, namespace: str, url: str, events: Sequence[str] = ("*",)
+) -> tuple[Webhook, str]:
+    """Post a namespace's events to `url`; returns the webhook and the secret that signs the bodies.  MANAGE."""
     parse_url(url)
     if len(url) > 2_000 or not 1 <= len(events) <= 50 or not all(1 <= len(event) <= 48 for event in events):
         raise InvalidRequest("A webhook has an address and a list of events, e.g. version.publish, or * for all.")
@@ -68,6 +71,7 @@ def create(context: Context, actor: Actor, namespace: str, url: str, events: Seq
 
 
 def listing(context: Context, actor: Actor, namespace: str) -> tuple[Webhook, ...]:
+    """MANAGE."""
     with context.database.read() as session:
         row = permissions.require(session, actor, namespace, Action.MANAGE)
         query = select(WebhookRow).where(WebhookRow.namespace_id == row.id, WebhookRow.active).order_by(WebhookRow.id)
@@ -75,6 +79,8 @@ def listing(context: Context, actor: Actor, namespace: str) -> tuple[Webhook, ..
 
 
 def delete(context: Context, actor: Actor, webhook_id: int) -> None:
+    """MANAGE.  Raises WebhookNotFound."""
+
     def work(session: Session) -> None:
         hook = session.get(WebhookRow, webhook_id)
         space = session.get_one(NamespaceRow, hook.namespace_id) if hook is not None else None
@@ -98,8 +104,11 @@ class _Due:
     body: str
 
 
-def deliver(context: Context, limit: int) -> int:
-    """Post up to `limit` deliveries, each taken just before: one that waits for others must not outlast its lease."""
+def deliver(context: Context, limit: int = 100) -> int:
+    """Post what is due in the outbox; returns how many got through.  For a background thread of each worker.
+
+    Post up to `limit` deliveries, each taken just before: one that waits for others must not outlast its lease.
+    """
     delivered = 0
     with open_client(context.settings.trusted_hosts) as client:
         for _ in range(limit):

@@ -23,12 +23,15 @@ MAX_REASON_LENGTH = 2_000
 
 
 def get(context: Context, actor: Actor, name: AdapterName) -> Adapter:
+    """Raises AdapterNotFound."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         return describe(session, actor, row)
 
 
-def create(context: Context, actor: Actor, name: AdapterName, *, private: bool) -> Adapter:
+def create(context: Context, actor: Actor, name: AdapterName, *, private: bool = False) -> Adapter:
+    """Create an empty adapter (not shown in the catalog until it has a version).  PUBLISH.  Conflict if there."""
+
     def work(session: Session) -> Adapter:
         namespace, _ = find_namespace_to_publish(context, session, actor, name)
         row = lock_or_add(context, session, namespace, name, private)
@@ -81,7 +84,11 @@ def add_first_commit(context: Context, session: Session, actor: Actor, row: Adap
     return commit
 
 
-def update(context: Context, actor: Actor, name: AdapterName, *, private: bool | None, gated: bool | None) -> Adapter:
+def update(
+    context: Context, actor: Actor, name: AdapterName, *, private: bool | None = None, gated: bool | None = None
+) -> Adapter:
+    """Change who may read it; `gated` keeps its files, but not its card, for members of the namespace.  OWN."""
+
     def work(session: Session) -> Adapter:
         row, _ = find_adapter(session, actor, name, Action.OWN, lock=True)
         with facets.reindexed(session, row):
@@ -95,7 +102,10 @@ def update(context: Context, actor: Actor, name: AdapterName, *, private: bool |
     return context.database.transact(work)
 
 
-def deprecate(context: Context, actor: Actor, name: AdapterName, reason: str | None, successor: str | None) -> Adapter:
+def deprecate(
+    context: Context, actor: Actor, name: AdapterName, reason: str | None, successor: str | None = None
+) -> Adapter:
+    """Point a whole adapter to a successor; a reason of None takes the mark away.  PUBLISH."""
     check_deprecation(reason, successor)
 
     def work(session: Session) -> Adapter:
@@ -125,6 +135,11 @@ def check_reason(reason: str) -> None:
 
 
 def delete(context: Context, actor: Actor, name: AdapterName) -> None:
+    """Delete an adapter whose versions are all younger than 72 hours (or that has none).  OWN.
+
+    The name stays with its namespace, and numbers go on where they ended.
+    """
+
     def work(session: Session) -> None:
         row, namespace = find_adapter(session, actor, name, Action.OWN, lock=True)
         alive = (VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))

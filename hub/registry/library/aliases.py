@@ -23,7 +23,8 @@ def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Alias, .
         return tuple(adapters.aliases_of(session, [row.id]).get(row.id, ()))
 
 
-def history(context: Context, actor: Actor, name: AdapterName, alias: str | None) -> tuple[AliasMove, ...]:
+def history(context: Context, actor: Actor, name: AdapterName, alias: str | None = None) -> tuple[AliasMove, ...]:
+    """Return an alias's moves (or all of the adapter's), newest first."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         query = select(AliasMoveRow, UserRow.name).outerjoin(UserRow, AliasMoveRow.user_id == UserRow.id)
@@ -41,10 +42,15 @@ def set_alias(
     alias: str,
     version: int,
     *,
-    expected: int | None,
-    check: bool,
-    protected: bool | None,
+    expected: int | None = None,
+    check: bool = False,
+    protected: bool | None = None,
 ) -> Alias:
+    """Create or move an alias.  PUBLISH; a protected one, or protecting one, takes OWN.
+
+    With `check` the alias must stand at `expected` now (None: must not exist), else PreconditionFailed.
+    Raises VersionNotFound; Conflict for a yanked version.
+    """
     parse_alias(alias)
 
     def work(session: Session) -> Alias:
@@ -70,7 +76,7 @@ def set_alias(
 
 
 def delete_alias(
-    context: Context, actor: Actor, name: AdapterName, alias: str, *, expected: int | None, check: bool
+    context: Context, actor: Actor, name: AdapterName, alias: str, *, expected: int | None = None, check: bool = False
 ) -> None:
     def work(session: Session) -> None:
         row, namespace = find_adapter(session, actor, name, Action.PUBLISH, lock=True)

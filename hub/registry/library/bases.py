@@ -120,6 +120,7 @@ def _remember_fingerprints(context: Context, session: Session, row: BaseRow, ide
 
 
 def listing(context: Context, actor: Actor) -> tuple[Base, ...]:
+    """List the bases that adapters which the actor may read were trained for, the most used first."""
     with context.database.read() as session:
         counts = _counts(session, actor)
         rows = session.scalars(select(BaseRow).where(BaseRow.id.in_(counts))).all()
@@ -128,6 +129,7 @@ def listing(context: Context, actor: Actor) -> tuple[Base, ...]:
 
 
 def get(context: Context, actor: Actor, name: str) -> Base:
+    """Return a base by its id or one of its aliases.  Raises BaseNotFound."""
     with context.database.read() as session:
         row = _require(session, name)
         counts = _counts(session, actor, row.id)
@@ -194,11 +196,12 @@ def update(
     actor: Actor,
     name: str,
     *,
-    new_id: str | None,
-    add_aliases: Sequence[str],
-    remove_aliases: Sequence[str],
-    parent: str | None,
+    new_id: str | None = None,
+    add_aliases: Sequence[str] = (),
+    remove_aliases: Sequence[str] = (),
+    parent: str | None = None,
 ) -> Base:
+    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE."""
     permissions.require_site(actor)
     for given in (new_id, *add_aliases):
         if given is not None and not 1 <= len(given.strip()) <= MAX_NAME_LENGTH:
@@ -241,6 +244,8 @@ def update(
 
 
 def rebind(context: Context, actor: Actor, name: AdapterName, number: int, base: str) -> Version:
+    """Say that a version was trained for another base object; its manifest stays as it is.  OWN.  Audited."""
+
     def work(session: Session) -> Version:
         row, _ = find_adapter(session, actor, name, Action.OWN, lock=True)
         version = find_version(session, row, name, number)

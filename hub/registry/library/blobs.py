@@ -40,6 +40,11 @@ MAX_BLOBS_ASKED = 1_000
 def missing_blobs(
     context: Context, actor: Actor, name: AdapterName, blobs: Sequence[tuple[str, int]]
 ) -> tuple[tuple[str, int], ...]:
+    """Return which of these (sha256, size) must be sent before a publish to `name`.  PUBLISH.
+
+    A blob counts as present only if a version that the actor may read holds it, or it was sent to this
+    adapter: nobody gets at content by knowing its hash.
+    """
     if len(blobs) > MAX_BLOBS_ASKED:
         raise InvalidRequest(f"Ask for at most {MAX_BLOBS_ASKED:,} blobs at once.")
     for sha256, size in blobs:
@@ -101,8 +106,17 @@ def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]
 
 
 def put_blob(
-    context: Context, actor: Actor, name: AdapterName, stream: ByteStream, sha256: str | None, size: int | None
+    context: Context,
+    actor: Actor,
+    name: AdapterName,
+    stream: ByteStream,
+    sha256: str | None = None,
+    size: int | None = None,
 ) -> tuple[str, int]:
+    """Store a whole blob at once and return its (sha256, size).  PUBLISH.
+
+    What was announced is verified: DigestMismatch and nothing kept.
+    """
     limit = context.settings.max_upload_bytes
     if size is not None and size > limit:
         raise TooLarge(f"A file may have {limit:,} bytes here; this one has {size:,}.")

@@ -53,6 +53,7 @@ _ALL_OF = ("tag", "target")
 
 
 def search(context: Context, actor: Actor, query: Query) -> Page:
+    """Find adapters.  Text is matched word by word, as prefixes; anything may be typed.  Raises InvalidRequest."""
     order = ORDERS.get(query.sort)
     if order is None:
         raise InvalidRequest(f"{query.sort!r} is no order; choose one of {', '.join(ORDERS)}.")
@@ -69,7 +70,7 @@ def search(context: Context, actor: Actor, query: Query) -> Page:
 
 
 def statistics(context: Context) -> dict[str, Any]:
-    """Return counts of the whole server."""
+    """Return counts for /metrics and the front page: adapters, versions, blobs, bytes, downloads."""
     with context.database.read() as session:
         shown = select(func.count(), func.coalesce(func.sum(AdapterRow.downloads), 0))
         adapter_count, downloads = session.execute(

@@ -47,7 +47,11 @@ MAX_COMMITS = 1_000
 # Reading ---------------------------------------------------------------------------------------------------------
 
 
-def tree(context: Context, actor: Actor, name: AdapterName, revision: str) -> Tree:
+def tree(context: Context, actor: Actor, name: AdapterName, revision: str = "main") -> Tree:
+    """Return all files at `main`, `latest`, `vN`, an alias, a 40-hex commit, or `sha256:…`.
+
+    Raises VersionNotFound for a revision that isn't there.
+    """
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         commit, version = _at(session, actor, row, name, revision)
@@ -61,6 +65,7 @@ def tree(context: Context, actor: Actor, name: AdapterName, revision: str) -> Tr
 
 
 def open_at(context: Context, actor: Actor, name: AdapterName, revision: str, path: str) -> StoredFile:
+    """Open a file at any revision, drafts included.  Raises FileNotFound."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         permissions.check_gate(session, actor, row, path)
@@ -75,8 +80,14 @@ def open_at(context: Context, actor: Actor, name: AdapterName, revision: str, pa
 
 
 def commits(
-    context: Context, actor: Actor, name: AdapterName, revision: str, limit: int, before: str | None
+    context: Context,
+    actor: Actor,
+    name: AdapterName,
+    revision: str = "main",
+    limit: int = 100,
+    before: str | None = None,
 ) -> tuple[Commit, ...]:
+    """List accepted commits from `revision` back, newest first; `before` is the last commit id of a page."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         start, _ = _at(session, actor, row, name, revision)
@@ -148,9 +159,15 @@ def commit_tree(
     name: AdapterName,
     parent: str | None,
     tree: Mapping[str, str],
-    message: str,
-    description: str,
+    message: str = "",
+    description: str = "",
 ) -> Commit:
+    """Make `tree` (path -> sha256 of a blob that is present for the actor) the new `main`.  PUBLISH.
+
+    parent: the commit that the tree was made from; PreconditionFailed unless it is `main` now.
+    A whole, valid adapter becomes the next version (or is the version with the same content); anything else is
+    kept as a draft whose `problem` says what is missing.  Raises UnsafeFile for what is never stored.
+    """
     check_paths(sorted(tree))
     with context.database.read() as session:
         check_may_publish(session, actor, name)

@@ -31,6 +31,7 @@ class StoredReadable:
 
 
 def open_file(context: Context, actor: Actor, ref: AdapterRef, path: str) -> StoredFile:
+    """Raises FileNotFound when the version has no such file."""
     with context.database.read() as session:
         row, version = versions.find(session, actor, ref)
         permissions.check_gate(session, actor, row, path)

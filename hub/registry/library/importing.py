@@ -57,8 +57,9 @@ def parse_source(url: str) -> Source:
 
 
 def import_version(
-    context: Context, actor: Actor, name: AdapterName, url: str, *, message: str, token: str | None
+    context: Context, actor: Actor, name: AdapterName, url: str, *, message: str = "", token: str | None = None
 ) -> Published:
+    """Fetch a version from another lorahub or a Hugging Face Hub and publish it.  PUBLISH.  SSRF rules hold."""
     source = parse_source(url)
     with context.database.read() as session:
         check_may_publish(session, actor, name)

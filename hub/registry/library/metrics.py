@@ -20,8 +20,9 @@ MAX_DATASET_LENGTH = 200
 
 
 def set_metric(
-    context: Context, actor: Actor, name: AdapterName, number: int, metric: str, value: float, dataset: str
+    context: Context, actor: Actor, name: AdapterName, number: int, metric: str, value: float, dataset: str = ""
 ) -> Metric:
+    """Attach an evaluation result to a version, or replace it.  PUBLISH."""
     if not 1 <= len(metric.strip()) <= MAX_NAME_LENGTH or len(dataset) > MAX_DATASET_LENGTH:
         raise InvalidRequest(
             f"A metric's name has 1 to {MAX_NAME_LENGTH} characters, its data set's at most {MAX_DATASET_LENGTH}."
@@ -53,7 +54,11 @@ def set_metric(
     return context.database.transact(work)
 
 
-def delete_metric(context: Context, actor: Actor, name: AdapterName, number: int, metric: str, dataset: str) -> None:
+def delete_metric(
+    context: Context, actor: Actor, name: AdapterName, number: int, metric: str, dataset: str = ""
+) -> None:
+    """PUBLISH.  Raises NotFound."""
+
     def work(session: Session) -> None:
         row, _ = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
         version = find_version(session, row, name, number)

@@ -70,13 +70,19 @@ def publish(
     name: AdapterName,
     manifest: Manifest,
     *,
-    task: str | None,
-    message: str,
-    alias: str | None,
-    private: bool | None,
-    trained_from: Sequence[str],
-    merged_from: Sequence[str],
+    task: str | None = None,
+    message: str = "",
+    alias: str | None = None,
+    private: bool | None = None,
+    trained_from: Sequence[str] = (),
+    merged_from: Sequence[str] = (),
 ) -> Published:
+    """Make the manifest the adapter's next version, or return the version with the same content.  PUBLISH.
+
+    Config and headers are read again from storage; InvalidAdapter, InvalidManifest when they differ or do
+    not hold.  Everything lands in one transaction, after the blobs.  `alias` is moved in the same one.
+    `private` counts when the adapter is new, else it must be None or what the adapter is (Conflict).
+    """
     _check_words(message, task, alias)
     lineage = _parse_lineage(trained_from, merged_from)
     files = {entry.path: entry for entry in manifest.files}

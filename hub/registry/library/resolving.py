@@ -119,6 +119,10 @@ class _State:
 
 
 def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef) -> Version:
+    """Return the version that a ref means, with its manifest.
+
+    Raises AdapterNotFound, VersionNotFound, AliasNotFound.  `latest` is the newest that isn't yanked.
+    """
     state = _readable_state(context, actor, ref.adapter)
     key = (state.id, ref.selector)
     found = cache.get(key, state.revision)

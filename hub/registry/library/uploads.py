@@ -38,6 +38,11 @@ from hub.registry.values import Upload
 def start(
     context: Context, actor: Actor, name: AdapterName, sha256: str, size: int, *, may_resume: bool = True
 ) -> Upload:
+    """Begin to send a blob, or find the actor's unfinished upload of the same one, with its offset.  PUBLISH.
+
+    may_resume: False for a sender that can't go on with what is there; it gets an upload beside that one.
+    Raises TooLarge, QuotaExceeded.  On S3 the upload has signed URLs for its parts; elsewhere it is appended to.
+    """
     blobs.check_announced(sha256, size)
     if size > context.settings.max_upload_bytes:
         raise TooLarge(f"A file may have {context.settings.max_upload_bytes:,} bytes here; this one has {size:,}.")
@@ -103,11 +108,17 @@ def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str,
 
 
 def get(context: Context, actor: Actor, upload_id: str) -> Upload:
+    """Raises UploadNotFound, also for an upload that somebody else began, or that expired."""
     row = _own(context, actor, upload_id)
     return _describe(context, row, AdapterName.parse(row.adapter))
 
 
 def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: ByteStream) -> Upload:
+    """Append what `stream` gives.  With the last byte the sha256 is verified and the blob stored (`done`).
+
+    A stream that ends early keeps what came.  Raises UploadOffsetMismatch (details.offset), DigestMismatch
+    (the upload is dropped), TooLarge (more bytes than announced: nothing of the surplus is kept), StorageFull.
+    """
     row = _own(context, actor, upload_id)
     name = AdapterName.parse(row.adapter)
     if row.done:
@@ -134,6 +145,7 @@ def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: 
 
 
 def complete(context: Context, actor: Actor, upload_id: str, parts: Sequence[tuple[int, str]]) -> Upload:
+    """Finish an upload in parts (number, etag): read back, verify, store.  Raises DigestMismatch."""
     row = _own(context, actor, upload_id)
     if row.done:
         return _describe(context, row, AdapterName.parse(row.adapter))
@@ -165,6 +177,7 @@ def _is_done(context: Context, upload_id: str) -> bool:
 
 
 def abort(context: Context, actor: Actor, upload_id: str) -> None:
+    """Forget an unfinished upload and its bytes."""
     row = _own(context, actor, upload_id)
     _forget(context, row.id, row.store_key)
 

@@ -81,6 +81,7 @@ def _draft_problem(session: Session, row: AdapterRow) -> str | None:
 
 
 def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version, ...]:
+    """List all versions, newest first, without manifests."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         query = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
@@ -89,6 +90,7 @@ def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version,
 
 
 def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, ...]:
+    """Return the readable versions that name this one as a parent: `ref` is the child's."""
     with context.database.read() as session:
         _, version = find(session, actor, ref)
         query = (
@@ -112,6 +114,7 @@ def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, 
 
 
 def yank(context: Context, actor: Actor, name: AdapterName, number: int, reason: str) -> Version:
+    """Take a version out of `latest` and of alias moves; it stays readable by exact ref.  PUBLISH."""
     adapters.check_reason(reason)
 
     def work(session: Session) -> Version:
@@ -128,6 +131,8 @@ def yank(context: Context, actor: Actor, name: AdapterName, number: int, reason:
 
 
 def unyank(context: Context, actor: Actor, name: AdapterName, number: int) -> Version:
+    """PUBLISH."""
+
     def work(session: Session) -> Version:
         row, _ = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
         version = find_version(session, row, name, number)
@@ -142,8 +147,9 @@ def unyank(context: Context, actor: Actor, name: AdapterName, number: int) -> Ve
 
 
 def deprecate(
-    context: Context, actor: Actor, name: AdapterName, number: int, reason: str | None, successor: str | None
+    context: Context, actor: Actor, name: AdapterName, number: int, reason: str | None, successor: str | None = None
 ) -> Version:
+    """Point a version to a successor (any ref); a reason of None takes the mark away.  PUBLISH."""
     adapters.check_deprecation(reason, successor)
 
     def work(session: Session) -> Version:
@@ -168,6 +174,11 @@ def deprecate(
 
 
 def delete(context: Context, actor: Actor, name: AdapterName, number: int) -> None:
+    """Delete a version inside 72 hours of its publishing; the number is never used again.  OWN.
+
+    Raises Conflict when it is older, or when an alias still points to it.
+    """
+
     def work(session: Session) -> None:
         row, namespace = find_adapter(session, actor, name, Action.OWN, lock=True)
         version = find_version(session, row, name, number)
@@ -203,7 +214,8 @@ def _newest_commit(session: Session, row: AdapterRow) -> str | None:
 # Downloads -------------------------------------------------------------------------------------------------------
 
 
-def count_download(context: Context, actor: Actor, version_id: int, visitor: str | None) -> bool:
+def count_download(context: Context, actor: Actor, version_id: int, visitor: str | None = None) -> bool:
+    """Count a download, once per user, version and day; anonymous ones by `visitor` (any stable text)."""
     who = f"user:{actor.user_id}" if actor.user_id is not None else f"visitor:{visitor or ''}"
     # Nothing about a visitor is kept but whether it is the same one, and that for a day.
     day = context.now().strftime("%Y-%m-%d")
@@ -235,7 +247,8 @@ def count_download(context: Context, actor: Actor, version_id: int, visitor: str
     return context.database.transact(work)
 
 
-def download_history(context: Context, actor: Actor, name: AdapterName, days: int) -> tuple[DailyDownloads, ...]:
+def download_history(context: Context, actor: Actor, name: AdapterName, days: int = 90) -> tuple[DailyDownloads, ...]:
+    """Return downloads per day (UTC), oldest first; days without one are left out."""
     since = (context.now() - timedelta(days=max(1, min(days, 3650)))).strftime("%Y-%m-%d")
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)

@@ -52,10 +52,7 @@ class BackupReport:
 
 
 def write(context: Context, target: str, progress: Callable[[int], None] | None = None) -> BackupReport:
-    """Write a backup into a new folder.  Raises Conflict if there is something already.
-
-    progress: told the bytes of blobs copied so far.
-    """
+    """Write a consistent copy into a new folder while the service goes on."""
     folder = Path(target)
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty. Name a new folder.")

@@ -54,8 +54,13 @@ class FsckReport:
         return [*shown, f"{self.blobs:,} blobs and {self.versions:,} versions checked: {len(self.problems):,} problems"]
 
 
-def check(context: Context, *, rehash: bool, repair: bool, progress: Callable[[int], None] | None = None) -> FsckReport:
-    """Return what is wrong.  progress: told the number of blobs and versions checked so far."""
+def check(
+    context: Context, *, rehash: bool = True, repair: bool = False, progress: Callable[[int], None] | None = None
+) -> FsckReport:
+    """Compare rows and blobs, and with `rehash` every byte.  `repair` removes orphans, nothing else.
+
+    Return what is wrong.  progress: told the number of blobs and versions checked so far.
+    """
     problems: list[Problem] = []
     blobs = versions_seen = repaired = 0
     for row in _blob_rows(context):

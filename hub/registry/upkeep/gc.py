@@ -54,8 +54,13 @@ class GcReport:
         )
 
 
-def collect(context: Context, *, grace: timedelta, dry_run: bool, now: datetime | None = None) -> GcReport:
-    """Raises Unavailable, after all the rest is done, when some blobs could not be removed."""
+def collect(
+    context: Context, *, grace: timedelta = timedelta(hours=24), dry_run: bool = False, now: datetime | None = None
+) -> GcReport:
+    """Delete blobs that nothing has named for `grace`, and uploads that expired.  Safe while serving.
+
+    Raises Unavailable, after all the rest is done, when some blobs could not be removed.
+    """
     now = now or context.now()
     before = now - grace
     uploads = _expire_uploads(context, now, dry_run)

@@ -141,7 +141,7 @@ class Insights:
 def _files(registry: Registry, actor: Actor, version: Version) -> Mapping[str, StoredContent]:
     """Open what the numbers are computed from; nothing is read yet.  Raises NotComputed where the actor may not."""
     try:
-        opened = [registry.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE)]
+        opened = [registry.versions.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE)]
     except HubError as error:
         raise NotComputed(error.message) from error
     return {stored.entry.path: StoredContent(stored) for stored in opened}

@@ -54,10 +54,10 @@ class Reader:
 
     def adapter(self, name: AdapterName) -> Words:
         """The adapter with its latest version; with the newest one, and its reason, where all are yanked."""
-        shown = self.registry.adapter(self.actor, name)
-        versions = self.registry.versions(self.actor, name)
+        shown = self.registry.adapters.get(self.actor, name)
+        versions = self.registry.versions.list(self.actor, name)
         if not versions:
-            problem = self.registry.tree(self.actor, name).commit.problem
+            problem = self.registry.commits.tree(self.actor, name).commit.problem
             return {"adapter": shown, "view": None, "versions": (), "draft_problem": problem}
         view = self._view(name, shown.latest or versions[0].number, shown.private)
         return {
@@ -66,24 +66,24 @@ class Reader:
             "versions": versions,
             "shown_versions": versions[:FIRST_VERSIONS],
             "card": self._card(view.version),
-            "verdicts": judge_bases(view.manifest.base, view.version.base, self.registry.bases(self.actor)),
-            "moves": self.registry.alias_history(self.actor, name)[:MAX_ALIAS_MOVES],
+            "verdicts": judge_bases(view.manifest.base, view.version.base, self.registry.bases.list(self.actor)),
+            "moves": self.registry.aliases.history(self.actor, name)[:MAX_ALIAS_MOVES],
             **self._downloads(name),
         }
 
     def _downloads(self, name: AdapterName) -> Words:
-        days = fill_days(self.registry.download_history(self.actor, name, DOWNLOAD_DAYS))
+        days = fill_days(self.registry.versions.download_history(self.actor, name, DOWNLOAD_DAYS))
         recent = sum(count for _, count in days)
         title = f"{recent:,} downloads in the last {DOWNLOAD_DAYS} days, per day"
         return {"recent": recent, "days": DOWNLOAD_DAYS, "downloads_chart": bars(days, title=title)}
 
     def versions(self, name: AdapterName, before: int | None) -> Words:
         """One page of versions, newest first, below number `before`."""
-        every = self.registry.versions(self.actor, name)
+        every = self.registry.versions.list(self.actor, name)
         older = [each for each in every if before is None or each.number < before]
         shown = older[:VERSIONS_PER_PAGE]
         return {
-            "adapter": self.registry.adapter(self.actor, name),
+            "adapter": self.registry.adapters.get(self.actor, name),
             "total": len(every),
             "shown": shown,
             "is_first": before is None,
@@ -92,8 +92,8 @@ class Reader:
 
     def version(self, name: AdapterName, number: int) -> Words:
         """One version, and what changed since the one before it."""
-        shown = self.registry.adapter(self.actor, name)
-        versions = self.registry.versions(self.actor, name)
+        shown = self.registry.adapters.get(self.actor, name)
+        versions = self.registry.versions.list(self.actor, name)
         view = self._view(name, number, shown.private)
         previous = next((other for other in versions if other.number < number), None)
         config = json.dumps(view.manifest.config, indent=2).encode()
@@ -112,7 +112,7 @@ class Reader:
 
     def file(self, name: AdapterName, number: int, path: str) -> Words:
         """One file: a text as text, weights by their header.  Raises FileNotFound."""
-        shown = self.registry.adapter(self.actor, name)
+        shown = self.registry.adapters.get(self.actor, name)
         view = self._view(name, number, shown.private)
         row = next((each for each in view.files if each.path == path), None)
         if row is None:
@@ -128,12 +128,12 @@ class Reader:
         }
 
     def _text(self, version: Version, path: str) -> Any:
-        stored = self.registry.open_file(self.actor, version.ref, path)
+        stored = self.registry.versions.open_file(self.actor, version.ref, path)
         return preview(path, read_start(stored, MAX_PREVIEW_BYTES))
 
     def compare(self, name: AdapterName, before: int | None, after: int | None) -> Words:
         """Two versions: the newest, and the one before `after`, where none is named."""
-        versions = self.registry.versions(self.actor, name)
+        versions = self.registry.versions.list(self.actor, name)
         if len(versions) < 2:
             raise NotFound(f"{name} has {len(versions)} version(s): there is nothing to compare yet.")
         last = _choose(versions, after, versions[0].number)
@@ -141,7 +141,7 @@ class Reader:
         first = _choose(versions, before, older[0] if older else versions[-1].number)
         old, new = self._resolve(name, first), self._resolve(name, last)
         return {
-            "adapter": self.registry.adapter(self.actor, name),
+            "adapter": self.registry.adapters.get(self.actor, name),
             "versions": versions,
             "before": old,
             "after": new,
@@ -149,20 +149,20 @@ class Reader:
         }
 
     def bases(self) -> Words:
-        known = self.registry.bases(self.actor)
+        known = self.registry.bases.list(self.actor)
         return {"roots": base_tree(known[:MAX_BASES]), "total": len(known)}
 
     def base(self, name: str) -> Words:
         """One base and its adapters, the most used first."""
-        shown = self.registry.base(self.actor, name)
+        shown = self.registry.bases.get(self.actor, name)
         query = Query(base=(shown.id,), sort="downloads", limit=50, with_facets=False)
-        return {"base": shown, "page": self.registry.search(self.actor, query)}
+        return {"base": shown, "page": self.registry.adapters.search(self.actor, query)}
 
     def _view(self, name: AdapterName, number: int, private: bool) -> VersionView:
         return view_version(self._resolve(name, number), private, self.endpoint)
 
     def _resolve(self, name: AdapterName, number: int) -> Version:
-        return self.registry.resolve(self.actor, name.at(number))
+        return self.registry.versions.resolve(self.actor, name.at(number))
 
     def _changes(self, before: Version, after: Version) -> Any:
         return self.insights.changes(self.registry, self.actor, before, after)
@@ -170,7 +170,7 @@ class Reader:
     def _card(self, version: Version) -> Card | None:
         if version.manifest.file(CARD_FILE) is None:
             return None
-        return read_card(version, self.registry.open_file(self.actor, version.ref, CARD_FILE))
+        return read_card(version, self.registry.versions.open_file(self.actor, version.ref, CARD_FILE))
 
 
 def _choose(versions: Sequence[Version], asked: int | None, default: int) -> int:
