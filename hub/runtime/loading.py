@@ -22,8 +22,8 @@ from hub.runtime.base import load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
 from hub.runtime.memory_spec import spec_of
-from hub.runtime.modes import kept_tensors
 from hub.runtime.model import Model
+from hub.runtime.modes import kept_tensors
 from hub.runtime.origin import Origin
 from hub.runtime.selection import Selection
 from hub.runtime.slots import Slots
