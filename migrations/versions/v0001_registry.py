@@ -1,4 +1,4 @@
-"""Users, namespaces, adapters, versions and blobs.
+"""The registry's tables: users, namespaces, adapters, versions, blobs, the catalog's index, webhooks.
 
 Revision 0001, after None.
 """
@@ -41,9 +41,19 @@ def upgrade() -> None:
     _create_metrics()
     _create_version_files()
     _create_commit_files()
+    _create_terms()
+    _create_term_chunks()
+    _create_adapter_search()
+    _create_webhooks()
+    _create_deliveries()
 
 
 def downgrade() -> None:
+    op.drop_table("deliveries")
+    op.drop_table("webhooks")
+    op.execute("DROP TABLE adapter_search")
+    op.drop_table("term_chunks")
+    op.drop_table("terms")
     op.drop_table("commit_files")
     op.drop_table("version_files")
     op.drop_table("metrics")
@@ -157,7 +167,6 @@ def _create_users() -> None:
         sa.Column("id", BIG_ID, nullable=False),
         sa.Column("name", sa.String(length=96), nullable=False),
         sa.Column("admin", sa.Boolean(), nullable=False),
-        sa.Column("password_hash", sa.Text(), nullable=True),
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
@@ -180,6 +189,8 @@ def _create_adapters() -> None:
         sa.Column("head", sa.String(length=40), nullable=True),
         sa.Column("downloads", sa.Integer(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("gated", sa.Boolean(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("task", sa.String(length=96), nullable=True),
         sa.Column("license", sa.String(length=96), nullable=True),
         sa.Column("tags", sa.JSON(), nullable=False),
@@ -290,6 +301,7 @@ def _create_uploads() -> None:
         sa.Column("store_key", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_uploads_namespace_id_namespaces")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id_users")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
@@ -492,3 +504,70 @@ def _create_commit_files() -> None:
         sa.PrimaryKeyConstraint("commit_id", "path", name=op.f("pk_commit_files")),
     )
     op.create_index(op.f("ix_commit_files_sha256"), "commit_files", ["sha256"], unique=False)
+
+
+def _create_terms() -> None:
+    op.create_table(
+        "terms",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("field", sa.String(length=16), nullable=False),
+        sa.Column("value", sa.String(length=300), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_terms")),
+        sa.UniqueConstraint("field", "value", name=op.f("uq_terms_field_value")),
+    )
+    op.create_index("ix_terms_common", "terms", ["field", "count"], unique=False)
+
+
+def _create_term_chunks() -> None:
+    op.create_table(
+        "term_chunks",
+        sa.Column("term_id", BIG_ID, nullable=False),
+        sa.Column("chunk", sa.Integer(), nullable=False),
+        sa.Column("bits", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["term_id"], ["terms.id"], name=op.f("fk_term_chunks_term_id_terms")),
+        sa.PrimaryKeyConstraint("term_id", "chunk", name=op.f("pk_term_chunks")),
+    )
+
+
+def _create_adapter_search() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("CREATE VIRTUAL TABLE adapter_search USING fts5 (body, tokenize='unicode61 remove_diacritics 0')")
+    else:
+        op.execute("CREATE TABLE adapter_search (adapter_id BIGINT PRIMARY KEY, body tsvector NOT NULL)")
+        op.execute("CREATE INDEX ix_adapter_search_body ON adapter_search USING gin (body) WITH (fastupdate = off)")
+
+
+def _create_webhooks() -> None:
+    op.create_table(
+        "webhooks",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("namespace_id", BIG_ID, nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("secret", sa.String(length=64), nullable=False),
+        sa.Column("events", sa.JSON(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_webhooks_namespace_id_namespaces")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+    )
+    op.create_index(op.f("ix_webhooks_namespace_id"), "webhooks", ["namespace_id"], unique=False)
+
+
+def _create_deliveries() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("webhook_id", BIG_ID, nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["webhook_id"], ["webhooks.id"], name=op.f("fk_deliveries_webhook_id_webhooks"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+    )
+    op.create_index("ix_deliveries_due", "deliveries", ["state", "due_at"], unique=False)
+    op.create_index(op.f("ix_deliveries_webhook_id"), "deliveries", ["webhook_id"], unique=False)

@@ -22,6 +22,8 @@ from tests.registry.world import World, named
 from tests.support.threads import at_once
 
 INDEX = {"terms", "term_chunks", "adapter_search"}
+CHANGED: set[str] = set()
+"""Tables to which a step after the first adds something that going down loses."""
 
 
 Rows = dict[str, list[dict[str, str]]]
@@ -71,16 +73,16 @@ def test_up_and_down_keeps_the_rows(world: World) -> None:
     database = world.context.database
     before = rows(database)
     revisions = [revision for revision, _ in schema.history()]
-    assert len(revisions) >= 3
     for revision in reversed(revisions[:-1]):
         schema.downgrade(database, revision)
         assert schema.current(database) == revision
         kept = rows(database)
         assert kept == only(before, kept)
-    assert "webhooks" not in rows(database)
     schema.upgrade(database)
     after = rows(database)
-    assert {name for name in before if after[name] != before[name]} <= {"webhooks", "adapters"}
+    assert {name: rows for name, rows in after.items() if name not in CHANGED} == {
+        name: rows for name, rows in before.items() if name not in CHANGED
+    }
     assert world.registry.adapters.search(ANONYMOUS, Query(text="qa", task=())).total == 1, "the index was built anew"
     assert world.registry.upkeep.check().problems == ()
     assert world.push("task/qa", seed=3).version.number == 3
@@ -100,23 +102,25 @@ def test_down_to_nothing_and_up_again_gives_a_working_registry(empty_database_ur
 
 
 def test_schema_of_another_release_is_refused_with_the_next_step(world: World) -> None:
-    schema.downgrade(world.context.database, "0001")
+    with world.context.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(Unavailable, match="lorahub db upgrade"):
         Registry.open(world.context.settings)
     with pytest.raises(InvalidRequest):
         schema.downgrade(world.context.database, "nonsense")
-    assert schema.current(world.context.database) == "0001"
+    assert schema.current(world.context.database) == "0000"
 
 
-def test_failing_migration_leaves_no_half_of_it(world: World) -> None:
-    schema.downgrade(world.context.database, "0001")
-    with world.context.database.write() as session:
-        session.execute(text("CREATE TABLE webhooks (id INTEGER PRIMARY KEY)"))  # in the way of 0003
-    before = rows(world.context.database)
+def test_failing_migration_leaves_no_half_of_it(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    with database.write() as session:
+        session.execute(text("CREATE TABLE webhooks (id INTEGER PRIMARY KEY)"))  # in the way
     with pytest.raises(Exception, match=r"webhooks|refused|can't be used"):
-        schema.upgrade(world.context.database)
-    assert schema.current(world.context.database) == "0001"
-    assert rows(world.context.database) == before
+        schema.upgrade(database)
+    with database.engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"webhooks", "alembic_version"}
+    assert schema.current(database) is None
+    database.close()
 
 
 def test_servers_that_start_at_once_make_one_schema(empty_database_url: str, tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ class UserRow(Model):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(String(96), unique=True)
     admin: Mapped[bool] = mapped_column(default=False)
-    password_hash: Mapped[str | None] = mapped_column(Text)
     disabled: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
 
