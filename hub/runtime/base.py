@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+import transformers
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from hub.errors import BaseNotFound, InvalidRequest
@@ -22,11 +23,11 @@ def load_base(folder: Path, quantize: str | None, device: torch.device, cache: P
 
     quantize: "nf4" quantizes a base that isn't yet, or takes it from `cache`, where the first load leaves a copy.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     dtype = compute_dtype(device)
     if quantize != "nf4" or getattr(config, "quantization_config", None) is not None:
         return open_model(folder, dtype, device)
-    settings = nf4_settings(dtype)
+    settings = nf4_settings(dtype, model_class(config))
     bases = QuantizedBases(cache / "quantized")
     entry = bases.entry(folder, settings.to_dict())
     cached = bases.load(entry, lambda copy: open_model(copy, dtype, device))
@@ -41,7 +42,7 @@ def open_model(folder: Path, dtype: torch.dtype, device: torch.device, **options
     """Open a model's folder with transformers: safetensors only, and none of its own code."""
     # `options` has quantization_config or nothing: even None would override what the folder says of itself.
     with quiet_progress():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class(read_config(folder)).from_pretrained(
             folder, dtype=dtype, device_map={"": device}, use_safetensors=True, trust_remote_code=False, **options
         )
     _let_it_be_saved(model)
@@ -111,14 +112,39 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def nf4_settings(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Return the one 4-bit recipe: NF4 with double quantization."""
+CLASSIFIERS = ("score", "classifier", "pre_classifier", "qa_outputs")
+
+
+def nf4_settings(dtype: torch.dtype, model: type | None = None) -> BitsAndBytesConfig:
+    """Return the one 4-bit recipe: NF4 with double quantization.
+
+    model: the class that is quantized; a classifier's head stays dense, since it is trained whole.
+    """
+    is_classifier = model is not None and model.__name__.endswith(("Classification", "QuestionAnswering"))
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(CLASSIFIERS) if is_classifier else None,
     )
 
 
-def _read_config(folder: Path) -> Any:
+def model_class(config: Any) -> Any:
+    """Return the class that the weights were saved from, by config.json: any of transformers' own, with its head.
+
+    A config that names none, or one that this transformers doesn't have, is a causal language model where there is one
+    of its kind.
+    """
+    for name in config.architectures or ():
+        found = getattr(transformers, name, None)
+        if isinstance(found, type) and issubclass(found, PreTrainedModel):
+            return found
+    return AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModel
+
+
+def read_config(folder: Path) -> Any:
+    """Return the folder's configuration, of a class of transformers' own.  Raises BaseNotFound."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:

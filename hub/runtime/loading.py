@@ -21,7 +21,7 @@ from hub.runtime.attach import Attachment
 from hub.runtime.base import load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
-from hub.runtime.memory_spec import spec_of
+from hub.runtime.memory_spec import ends, spec_of
 from hub.runtime.model import Model
 from hub.runtime.modes import kept_tensors
 from hub.runtime.origin import Origin
@@ -125,10 +125,7 @@ def _placement(base: nn.Module, attachment: Attachment) -> Placement:
 
 def _tied_head(base: Any, attachment: Attachment) -> str | None:
     """Return the name of the output head if it shares the input embedding's weight."""
-    find_head = getattr(base, "get_output_embeddings", None)
-    find_embedding = getattr(base, "get_input_embeddings", None)
-    head = find_head() if find_head else None
-    embedding = find_embedding() if find_embedding else None
+    head, embedding = ends(base)
     if head is None or embedding is None or head.weight is not embedding.weight:
         return None
     return next((name for name, module in attachment.modules.items() if module is head), None)

@@ -51,3 +51,16 @@ def _read(value: torch.Tensor | None, module: Any, start: int, count: int) -> Bl
         return None
     codes = module.weight.detach().reshape(-1).view(torch.uint8)[start // 2 : (start + count + 1) // 2]
     return Block("NF4", codes.cpu().numpy().tobytes())
+
+
+def ends(base: Any) -> tuple[Any, Any]:
+    """Return a model's output head and input embedding, each None where there is none, or not one (CLIP, sound)."""
+    return _end(base, "get_output_embeddings"), _end(base, "get_input_embeddings")
+
+
+def _end(base: Any, getter: str) -> Any:
+    find = getattr(base, getter, None)
+    try:
+        return find() if find else None
+    except (NotImplementedError, AttributeError):
+        return None  # transformers' way to say that this model has several, or no tokens at all

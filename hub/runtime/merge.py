@@ -38,8 +38,9 @@ class MergeReport:
     retention: <W − Wq, Δ> / ‖Δ‖² over all merged modules; 1 is ideal, 0 means that the adapter is gone.
     residual: ‖W − (Wq + Δ)‖ / ‖Δ‖; 0 is ideal.
     worst: the module with the least retention, and that.
-    logit_kl: mean KL divergence of the merged model's next-token distribution from the unmerged model's, in nats, over
-        `probe_tokens` fixed tokens.  top1_agreement: the share of them with the same most likely next token.
+    logit_kl: mean KL divergence of the merged model's distribution (of next tokens, or a head's classes) from the
+        unmerged model's, in nats, over `probe_tokens` fixed places.  top1_agreement: the share of them with the same
+        most likely token or class.  Both are NaN, over 0 places, for a model without logits.
     """
 
     mode: str
@@ -58,8 +59,14 @@ class MergeReport:
             f"merged {self.adapter} into {self.modules} modules ({self.mode})",
             f"retention {self.retention:.4f} (1 is ideal), worst {self.worst[1]:.4f} at {self.worst[0]}",
             f"residual {self.residual:.4f} (0 is ideal)",
-            f"over {self.probe_tokens} probe tokens: KL {self.logit_kl:.3g}, same top token {self.top1_agreement:.1%}",
+            self._probe_line(),
         ]
+
+    def _probe_line(self) -> str:
+        if not self.probe_tokens:
+            return "this model has no logits to compare"
+        same = f"same top token {self.top1_agreement:.1%}"
+        return f"over {self.probe_tokens} probe tokens: KL {self.logit_kl:.3g}, {same}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

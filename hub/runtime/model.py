@@ -24,7 +24,7 @@ from hub.runtime.mixed import mix
 from hub.runtime.modes import kept_tensors
 from hub.runtime.origin import Origin
 from hub.runtime.original import OriginalWeights
-from hub.runtime.probe import compare, probe_tokens
+from hub.runtime.probe import compare, distribution, probe_inputs
 from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
 
@@ -211,15 +211,9 @@ class Model:
             return save_merged(self.base, choice, modules, names, folder, self._origin.find_tokenizer())
 
     def _report(self, mode: str, before: Choice, merged: Choice, agreement: merging.Agreement) -> MergeReport:
-        tokens = probe_tokens(
-            self.base.config.vocab_size, self._origin.find_tokenizer(), self._library.placement.device
-        )
-
-        def logits(choice: Choice) -> torch.Tensor:
-            with self._selection.override(choice):
-                return self.base(input_ids=tokens, use_cache=False).logits
-
-        divergence, same = compare(lambda: logits(before), lambda: logits(merged))
+        placement = self._library.placement
+        inputs = probe_inputs(self.base, self._origin.find_tokenizer(), placement.device)
+        divergence = compare(self._answer(before, inputs), self._answer(merged, inputs))
         return MergeReport(
             mode=mode,
             adapter=label_of(before.label),
@@ -227,10 +221,17 @@ class Model:
             retention=agreement.retention,
             residual=agreement.residual,
             worst=agreement.worst,
-            logit_kl=divergence,
-            top1_agreement=same,
-            probe_tokens=tokens.numel(),
+            logit_kl=divergence.kl,
+            top1_agreement=divergence.same_top,
+            probe_tokens=divergence.places,
         )
+
+    def _answer(self, choice: Choice, inputs: Mapping[str, torch.Tensor] | None) -> torch.Tensor | None:
+        """Return the logits that the model computes with `choice`; None if it has none, or its inputs aren't known."""
+        if inputs is None:
+            return None
+        with self._selection.override(choice):
+            return distribution(self.base(**inputs))
 
     # --- running
 

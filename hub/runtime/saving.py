@@ -15,6 +15,7 @@ from torch import nn
 
 from hub.errors import InvalidRequest, Unsupported
 from hub.runtime import dense, four_bit
+from hub.runtime.memory_spec import ends
 from hub.runtime.selection import Choice
 from hub.runtime.updates import Replaced, Substitute, Update
 
@@ -112,8 +113,9 @@ def _state(updates: Mapping[str, Update], modules: Mapping[str, nn.Module]) -> t
 
 def _untie(state: dict[str, torch.Tensor], base: Any, modules: Mapping[str, nn.Module]) -> None:
     """Tied modules that have become different are written one by one, none as the other's copy."""
-    for getter in (base.get_input_embeddings, base.get_output_embeddings):
-        module = getter()
+    for module in ends(base):
+        if module is None:
+            continue
         name = next(found for found, candidate in modules.items() if candidate is module)
         state.setdefault(f"{name}.weight", narrow(module.weight.detach()))
 
