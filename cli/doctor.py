@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import click
 
 from .terminal.output import Output, printing_json
 
+if TYPE_CHECKING:
+    from hub.client.doctor import Check
+
 
 @click.command()
 @printing_json
 def doctor(out: Output) -> int:
-    """Check Python, torch, bitsandbytes, the registry, the token, the cache and the disk; say what to do.
+    """Check Python, torch, bitsandbytes and the 4-bit kernel, the registry, the token, the cache and the disk.
+
+    It says what to do about what it finds.
 
     Exits 1 if something is broken; what is merely not installed is a warning.
     """
@@ -21,7 +29,7 @@ def doctor(out: Output) -> int:
 
     settings, broken = ClientSettings.from_env(os.environ), False
     found = []
-    for check in diagnose(settings, config_path(os.environ)):
+    for check in (*diagnose(settings, config_path(os.environ)), *_kernel()):
         broken = broken or check.level == ERROR
         found.append(check)
         if not out.as_json:
@@ -31,3 +39,11 @@ def doctor(out: Output) -> int:
     if out.as_json:
         out.json([check.to_json() for check in found])
     return 1 if broken else 0
+
+
+def _kernel() -> Iterator[Check]:
+    """Look at the kernel where the runtime is installed; it says nothing where that is not."""
+    if all(find_spec(name) for name in ("torch", "transformers", "bitsandbytes")):
+        from hub.runtime.kernel_check import check_kernel
+
+        yield check_kernel()

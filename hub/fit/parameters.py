@@ -66,11 +66,15 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class ParameterSummary:
-    """trainable: what training updates.  total: the base and the adapter together, None without a base."""
+    """trainable: what training updates.  total: the base and the adapter together, None without a base.
+
+    kernel: what computes the products of the base's 4-bit weights, None unless it is loaded and has some.
+    """
 
     trainable: int
     total: int | None
     parts: tuple[ParameterPart, ...]
+    kernel: str | None = None
 
     def line(self) -> str:
         """Return the line that PEFT's print_trainable_parameters prints."""
@@ -103,10 +107,11 @@ class ParameterSummary:
             "line": self.line(),
             "by_module": [_row_json(row) for row in self.by_kind()],
             "by_layer": [_row_json(row) for row in self.by_layer()],
-        }
+        } | ({} if self.kernel is None else {"kernel": self.kernel})
 
     def __str__(self) -> str:
-        return f"{self.line()}\n\n{self.table()}"
+        kernel = "" if self.kernel is None else f"\n4-bit kernel: {self.kernel}"
+        return f"{self.line()}{kernel}\n\n{self.table()}"
 
 
 def summarize(adapter: LoraConfig | Manifest | AdapterContent, base: BaseSpec | None = None) -> ParameterSummary:

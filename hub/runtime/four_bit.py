@@ -1,12 +1,13 @@
-"""4-bit linear layers: an exact product that is quick on a CPU, and bitsandbytes' traps kept out.
+"""4-bit linear layers: a float32 product that is quick on a CPU, and bitsandbytes' traps kept out.
 
 Why not `Linear4bit.forward`: on a CPU with AVX512-BF16 its first call in eval mode repacks `weight.data` in place,
 after which dequantizing, merging, moving and saving are silently wrong, and its result is rounded to bfloat16.
 Everywhere else it allocates the dense weight anew and passes three layers of dispatch per call: on a 576 x 576 layer
 that is nearly half of its time.
 
-`product` computes the same function from the same kernel (equal to the last bit) into a buffer that is used again, and
-never touches the stored weight.
+`product` computes the same function from the codes (`hub.runtime.kernel`), summed in an order of its own.  Where that
+kernel is off or can't, it dequantizes with bitsandbytes' own code into a buffer that is used again: equal to the last
+bit.  Neither touches the stored weight.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bitsandbytes.nn import Linear4bit as Linear4bit
 from torch import nn
 from torch.nn import functional
 
+from hub.runtime import kernel
 from hub.runtime.modes import kept_tensors
 
 
@@ -59,7 +61,17 @@ def dequantize(weight: torch.Tensor, state: Any, dtype: torch.dtype = torch.floa
     """Return the dense (out_features, in_features) weight that the 4-bit codes stand for."""
     plain = copy.copy(state)
     plain.dtype = dtype
-    return bnb_functional.dequantize_4bit(weight.data, plain)
+    if weight.is_cpu and len(state.shape) == 2:
+        plain.shape = torch.Size(_safe_shape(*state.shape, block=state.blocksize))
+    return bnb_functional.dequantize_4bit(weight.data, plain).view(state.shape)
+
+
+def _safe_shape(rows: int, columns: int, *, block: int) -> tuple[int, int]:
+    """Return the shape as which bitsandbytes dequantizes a weight rightly: one row, where rows end within a block.
+
+    Its AVX-512 code begins every row at a block of its own; quantizing goes by the flat weight, as on a GPU.
+    """
+    return (rows, columns) if columns % block == 0 else (1, rows * columns)
 
 
 def quantize_like(weight: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
@@ -96,7 +108,7 @@ def dense_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 def product(
     x: torch.Tensor, weight: torch.Tensor, state: Any, bias: torch.Tensor | None, compute_dtype: torch.dtype | None
 ) -> torch.Tensor:
-    """Return `x @ W.T + bias` for a 4-bit weight, as bitsandbytes' own forward does.
+    """Return `x @ W.T + bias` for a 4-bit weight: the function that bitsandbytes' own forward computes.
 
     x: (..., in_features), any float dtype.  Returns (..., out_features) in x's dtype.
     """
@@ -104,12 +116,28 @@ def product(
     wide = x if compute_dtype is None or compute_dtype == dtype else x.to(compute_dtype)
     if bias is not None and bias.dtype != wide.dtype:
         bias = bias.to(wide.dtype)
-    dense = _dense_in_scratch(wide, weight, state)
-    if dense is None:
-        out: torch.Tensor = _bitsandbytes_product(wide, weight, state, bias)
-    else:
-        out = functional.linear(wide, dense, bias)
+    out = kernel.product(wide, weight, state, bias)
+    if out is None:
+        out = _dequantized_product(wide, weight, state, bias)
     return out if out.dtype == dtype else out.to(dtype)
+
+
+def _dequantized_product(x: torch.Tensor, weight: torch.Tensor, state: Any, bias: torch.Tensor | None) -> torch.Tensor:
+    dense = _dense_in_scratch(x, weight, state)
+    if dense is not None:
+        return functional.linear(x, dense, bias)
+    if weight.is_cpu and len(state.shape) == 2 and state.shape[1] % state.blocksize:
+        return functional.linear(x, dequantize(weight, state, x.dtype), bias)
+    out: torch.Tensor = _bitsandbytes_product(x, weight, state, bias)
+    return out
+
+
+def describe_products(modules: Iterable[nn.Module]) -> str | None:
+    """Return what computes the products of these layers' 4-bit weights; None if they have none."""
+    first = next((module for module in modules if isinstance(module, Linear4bit)), None)
+    if first is None:
+        return None
+    return kernel.describe() if first.weight.is_cpu else "bitsandbytes"
 
 
 def _bitsandbytes_product(x: torch.Tensor, weight: torch.Tensor, state: Any, bias: torch.Tensor | None) -> Any:
@@ -133,7 +161,8 @@ def _dense_in_scratch(x: torch.Tensor, weight: torch.Tensor, state: Any) -> torc
             return None
         codes = weight.data_ptr()
     dense, address = _scratch(rows, columns)
-    kernels.nf4(codes, _scales(kernels, state).data_ptr(), address, state.blocksize, rows, columns)
+    shape = _safe_shape(rows, columns, block=state.blocksize)
+    kernels.nf4(codes, _scales(kernels, state).data_ptr(), address, state.blocksize, *shape)
     return dense
 
 

@@ -28,8 +28,8 @@ class Adapted:
     hub_slots: Any = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.hub_slots is not None and torch.compiler.is_compiling():
-            return self.hub_slots.run(self, *args, **kwargs)
+        if torch.compiler.is_compiling():  # what has no slots takes no updates there
+            return self.bare(*args, **kwargs) if self.hub_slots is None else self.hub_slots.run(self, *args, **kwargs)
         update = self.hub_selection.update_at(self.hub_index)
         if update is None:
             return self.bare(*args, **kwargs)

@@ -15,7 +15,7 @@ from hub.client.records import VersionInfo
 from hub.client.sources import parse_source
 from hub.errors import InvalidRequest
 from hub.refs import AdapterRef
-from hub.runtime import four_bit
+from hub.runtime import dense, four_bit, kernel
 from hub.runtime.adapters import Placement
 from hub.runtime.attach import Attachment
 from hub.runtime.base import load_base, locate_base, pick_device
@@ -58,21 +58,18 @@ def load(
     Raises Incompatible, Unsupported, InvalidAdapter, AdapterNotFound, VersionNotFound, NetworkError, InvalidRequest.
     """
     _check_arguments(refs, quantize, slots)
+    kernel.choose()
     settings = _settings(registry)
     where = pick_device(device)
     if isinstance(base, nn.Module):
         origin = Origin.of_model(base)
-        model = _make_model(base, settings, BaseCheck(spec_of(base), strict), slots, origin)
+        model = _make_model(base, refs, settings, BaseCheck(spec_of(base), strict), slots, origin)
     else:
         folder = locate_base(base)
         check = BaseCheck(BaseSpec.from_folder(folder), strict)
         resolved = _check_versions(refs, settings, check)
         loaded = load_base(folder, quantize, where, settings.cache)
-        model = _make_model(loaded, settings, check, slots, Origin(folder), resolved)
-    for ref in refs:
-        model.add(ref)
-    if refs:
-        model.use(refs[0])
+        model = _make_model(loaded, refs, settings, check, slots, Origin(folder), resolved)
     return model
 
 
@@ -101,6 +98,7 @@ def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: 
 
 def _make_model(
     base: nn.Module,
+    refs: tuple[RefLike, ...],
     settings: ClientSettings,
     check: BaseCheck,
     slots: int,
@@ -113,7 +111,18 @@ def _make_model(
     library = Library(Slots(slots), attachment, _placement(base, attachment), settings, check)
     library.expect(resolved or {})
     base.eval()
-    return Model(base, library, attachment, selection, origin)
+    model = Model(base, library, attachment, selection, origin)
+    # From the start: a layer's own product must not change its last bits when an adapter or a merge reaches it.
+    with attachment.adapted(name for name, module in attachment.modules.items() if dense.is_four_bit(module)):
+        _bring(model, refs)
+    return model
+
+
+def _bring(model: Model, refs: tuple[RefLike, ...]) -> None:
+    for ref in refs:
+        model.add(ref)
+    if refs:
+        model.use(refs[0])
 
 
 def _placement(base: nn.Module, attachment: Attachment) -> Placement:

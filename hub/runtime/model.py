@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from hub.errors import Conflict, InvalidRequest
 from hub.fit.parameters import ParameterSummary, summarize
+from hub.runtime import four_bit
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
 from hub.runtime.choosing import Ref, Use, check_rows, label_of, refs_of, rows_of
@@ -149,12 +151,14 @@ class Model:
     def summary(self, ref: Ref | None = None) -> ParameterSummary:
         """Count the parameters of an adapter that was added, by default the active one, and of the base.
 
+        It also says what computes the products of a 4-bit base: an instruction set, or why none of ours.
         Raises InvalidRequest if none, or a weighted sum of several, is active and `ref` doesn't say which.
         """
         asked = self.active if ref is None else ref
         if asked is None or isinstance(asked, Mapping):
             raise InvalidRequest(f"{label_of(asked)} is active: say whose summary you want, model.summary(ref).")
-        return summarize(self._library.require(asked).content, self._library.spec)
+        counted = summarize(self._library.require(asked).content, self._library.spec)
+        return replace(counted, kernel=four_bit.describe_products(self._attachment.modules.values()))
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters the active adapter has, in the words of PEFT."""

@@ -141,7 +141,7 @@ def _vision_language() -> Any:
 
 def _qwen_vl() -> Any:
     vision = {
-        "depth": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64, "out_hidden_size": 64,
+        "depth": 2, "hidden_size": 64, "num_heads": 4, "intermediate_size": 64, "out_hidden_size": 64,
         "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 56,
         "fullatt_block_indexes": [1],
     }  # fmt: skip
@@ -253,7 +253,7 @@ BASES: Mapping[str, BaseKind] = {
     "wav2vec2": BaseKind(
         "Wav2Vec2ForCTC", lambda: tf.Wav2Vec2Config(
             vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-            conv_dim=(32, 32), conv_stride=(5, 4), conv_kernel=(10, 4), num_feat_extract_layers=2,
+            conv_dim=(64, 64), conv_stride=(5, 4), conv_kernel=(10, 4), num_feat_extract_layers=2,
             num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=4, feat_extract_norm="layer",
             apply_spec_augment=False, layerdrop=0.0),
         ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense"), sound, None, None, ("lm_head",),

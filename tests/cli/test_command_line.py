@@ -186,8 +186,9 @@ def test_a_file_that_can_not_be_used_is_named_without_a_traceback(monkeypatch, c
 def test_doctor_says_what_to_do_about_what_it_finds(lonely):
     done = lonely.run("doctor")
     assert done.code == 1
-    lines = {line.split()[1]: line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")}
+    lines = {line[9:22].strip(): line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")}
     assert lines["python"] == "ok"
+    assert "4-bit kernel" in lines
     assert lines["registry"] == "error"
     assert lines["cache"] == "ok"
     assert "-> lorahub serve" in done.out

@@ -32,6 +32,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("LORAHUB_CONFIG", str(home / "config.json"))
 
 
+@pytest.fixture
+def _kernel_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Products of 4-bit weights as bitsandbytes computes them, to the last bit."""
+    from hub.runtime import kernel
+
+    monkeypatch.setenv("LORAHUB_KERNEL", "off")
+    kernel.choose()
+    yield
+    monkeypatch.undo()
+    kernel.choose()
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a tiny model of an architecture, written once a session."""

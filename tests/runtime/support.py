@@ -15,14 +15,14 @@ from bitsandbytes.nn import Linear4bit
 
 from hub.runtime import load
 
-SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+# All widths are multiples of 64: bitsandbytes dequantizes others wrongly on CPUs with AVX-512, and it is the oracle.
+SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
 GPT = {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 
 CONFIGS: Mapping[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, tie_word_embeddings=False),
     "tied-llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, tie_word_embeddings=True),
-    "blocks-llama": lambda: transformers.LlamaConfig(**SIZES | {"intermediate_size": 128}, **HEADS),
     "biased-llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS, attention_bias=True, mlp_bias=True),
     "mistral": lambda: transformers.MistralConfig(**SIZES, **HEADS),
     "qwen2": lambda: transformers.Qwen2Config(**SIZES, num_attention_heads=4, num_key_value_heads=2),
@@ -32,7 +32,7 @@ CONFIGS: Mapping[str, Callable[[], Any]] = {
     "phi": lambda: transformers.PhiConfig(**SIZES, num_attention_heads=4),
     "gpt2": lambda: transformers.GPT2Config(**GPT),
     "opt": lambda: transformers.OPTConfig(
-        vocab_size=96, hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=96, hidden_size=64, ffn_dim=128, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=64, word_embed_proj_dim=64,
     ),
     "bloom": lambda: transformers.BloomConfig(vocab_size=96, hidden_size=64, n_layer=2, n_head=4),

@@ -26,10 +26,11 @@ def test_every_architecture_gives_peft_s_logits(kind, quantize, bases, tmp_path)
     assert relative_error(logits(model), expected) <= TOLERANCE
     bare = support.open_base(base, quantize)
     model.use(None)
-    assert torch.equal(logits(model), logits(bare))
+    assert relative_error(logits(model), logits(bare)) <= (TOLERANCE if quantize else 0)
     assert relative_error(logits(bare), expected) > 1e-3, "the adapter must matter, or this test says nothing"
 
 
+@pytest.mark.usefixtures("_kernel_off")
 @pytest.mark.parametrize("quantize", QUANTIZE)
 @pytest.mark.parametrize("alpha", [4, 8, 1])  # scalings of 1, 2 and 1/4: folding a power of two into B is exact
 def test_logits_equal_peft_s_to_the_last_bit_where_the_order_of_operations_is_the_same(
@@ -37,7 +38,10 @@ def test_logits_equal_peft_s_to_the_last_bit_where_the_order_of_operations_is_th
 ):
     base = bases("llama")
     folder = write_adapter(base, tmp_path / "a", r=4, lora_alpha=alpha, target_modules=support.targets_of("llama"))
-    assert torch.equal(logits(load_model(base, folder, quantize=quantize)), peft_logits(base, folder, quantize))
+    model = load_model(base, folder, quantize=quantize)
+    assert torch.equal(logits(model), peft_logits(base, folder, quantize))
+    model.use(None)
+    assert torch.equal(logits(model), logits(support.open_base(base, quantize)))
 
 
 VARIANTS = {
@@ -88,7 +92,7 @@ def test_every_kind_of_adapter_gives_peft_s_logits(variant, quantize, bases, tmp
     assert relative_error(logits(model), expected) <= TOLERANCE
     model.use(None)
     bare = logits(support.open_base(base, quantize))
-    assert torch.equal(logits(model), bare)
+    assert relative_error(logits(model), bare) <= (TOLERANCE if quantize else 0)
     assert relative_error(bare, expected) > 1e-3
 
 

@@ -20,6 +20,8 @@ from hub.runtime import load, quantized_base
 from tests.runtime import support
 from tests.runtime.support import logits
 
+pytestmark = pytest.mark.usefixtures("_kernel_off")  # transformers' own model is the oracle, to the last bit
+
 
 @pytest.fixture
 def mine(bases, tmp_path, monkeypatch) -> Path:

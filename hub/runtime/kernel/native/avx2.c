@@ -1,0 +1,52 @@
+/* AVX2 and FMA: the 16 values are two registers, and the highest bit of a code chooses between them. */
+#include "ways.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include "target.h"
+BEGIN_TARGET("avx2,fma")
+
+enum { LANES = 8, WORDS = 1, MOST_SUMS = 8 };
+typedef __m256 vec;
+typedef __m256i codes;
+typedef struct {
+    __m256 low, high;
+} tables;
+
+static inline tables load_tables(const float *table) {
+    return (tables){_mm256_loadu_ps(table), _mm256_loadu_ps(table + 8)};
+}
+static inline codes load_codes(const uint8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+static inline codes load_some_codes(const uint8_t *from, int count) {
+    const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_epi32((const int *)from, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), places));
+}
+static inline vec load(const float *from) { return _mm256_loadu_ps(from); }
+static inline vec zero(void) { return _mm256_setzero_ps(); }
+static inline vec multiply(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec multiply_add(vec a, vec b, vec sum) { return _mm256_fmadd_ps(a, b, sum); }
+static inline float total(vec a) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+/* low_first: the code in the lowest bits; high_first: the same code in the highest. */
+static inline vec choose(tables t, __m256i low_first, __m256i high_first) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, low_first), _mm256_permutevar8x32_ps(t.high, low_first),
+                            _mm256_castsi256_ps(high_first));
+}
+static inline vec look_up(tables t, codes c, int n) {
+    return choose(t, _mm256_srli_epi32(c, 4 * n), _mm256_slli_epi32(c, 28 - 4 * n));
+}
+static inline void store_in_order(tables t, const uint8_t *from, float scale, float *dense) {
+    int word;
+    __builtin_memcpy(&word, from, 4);
+    const __m256i shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+    __m256i c = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+    _mm256_storeu_ps(dense, multiply(choose(t, c, _mm256_slli_epi32(c, 28)), _mm256_set1_ps(scale)));
+}
+#include "lanes.inc"
+
+static int is_available(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+const lorahub_way lorahub_avx2 = {"avx2", LANES, is_available, product, dequantize};
+END_TARGET
+#endif
