@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("merge", "Merge an adapter into its base and save the model."),
     "serve": ("serve", "Start the registry and its web catalog."),
     "token": ("token", "Make, list and revoke tokens."),
+    "base": ("base", "See which base models adapters were trained for."),
     "namespace": ("namespace", "Manage namespaces and their members."),
     "user": ("user", "Manage users."),
     "db": ("db", "Upgrade the registry's database."),
@@ -112,11 +113,11 @@ def lorahub() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    code = run_command(list(sys.argv[1:] if arguments is None else arguments))
     _leave(code)
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run one command; return its exit code.  Errors are printed here and nowhere else."""
     try:
         outcome = lorahub.main(arguments, prog_name="lorahub", standalone_mode=False)

@@ -63,11 +63,19 @@ def _show(filters: dict[str, Any], limit: int, registry: str | None, out: Output
         out.lines([str(item.name) for item in found])
         return
     if not found:
-        note("No adapter matches." if len(filters) > 2 else "There are no adapters yet. Push one: lorahub push --help")
+        note(_nothing(filters))
         return
     out.rows(("name", "latest", "task", "base", "rank", "downloads", "updated"), [_row(item) for item in found])
     if total > len(found):
         note(f"{len(found)} of {total} are shown. See more with --limit {min(total, 10_000)}")
+
+
+def _nothing(filters: dict[str, Any]) -> str:
+    if len(filters) > 2:
+        return "No adapter matches."
+    if namespace := filters["namespace"]:
+        return f"{namespace} has no adapters that you may read. Push one: lorahub push FOLDER {namespace}/NAME"
+    return "There are no adapters yet. Push one: lorahub push --help"
 
 
 def _row(item: AdapterInfo) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hub.errors import InvalidRef
-from hub.refs import AdapterRef
+from hub.refs import LATEST, AdapterRef
 
 from .terminal.options import REF, registry_option
 from .terminal.output import note
@@ -43,17 +43,29 @@ def unyank(ref: AdapterRef, registry: str | None) -> None:
 
 @click.command()
 @click.argument("ref", type=REF)
-@click.option("--reason", required=True, help="Shown to everyone who uses the version.")
+@click.option("--reason", help="Shown to everyone who uses it.")
 @click.option("--successor", type=REF, help="What to use instead, e.g. task/qa@v4.")
+@click.option("--undo", is_flag=True, help="Take the advice back.")
 @registry_option
-def deprecate(ref: AdapterRef, reason: str, successor: AdapterRef | None, registry: str | None) -> None:
-    """Advise against the version REF, and point to a better one."""
+def deprecate(
+    ref: AdapterRef, reason: str | None, successor: AdapterRef | None, undo: bool, registry: str | None
+) -> None:
+    """Advise against REF, and point to something better.
+
+    REF is a version (task/qa@v3), or a whole adapter (task/qa).
+    """
     from hub.api import client_settings
     from hub.client.api import Client
 
+    if undo == (reason is not None):
+        raise click.UsageError("say why with --reason, or take the advice back with --undo")
+    version = None if ref.selector == LATEST else exact_version(ref)
     with Client(client_settings(registry)) as client:
-        client.deprecate(ref.adapter, exact_version(ref), reason, successor)
-    note(f"{ref} is deprecated.")
+        if reason is None:
+            client.undeprecate(ref.adapter, version)
+        else:
+            client.deprecate(ref.adapter, version, reason, successor)
+    note(f"{ref} is not deprecated any more." if undo else f"{ref} is deprecated. Take it back with --undo.")
 
 
 def exact_version(ref: AdapterRef) -> int:

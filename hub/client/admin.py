@@ -18,6 +18,20 @@ class AdminClient:
     def __init__(self, client: Client) -> None:
         self._connection = client.connection
 
+    # --- bases
+
+    def bases(self) -> list[Record]:
+        """List the bases of the adapters that one may read, the most used first."""
+        return self._items("/api/v1/bases")
+
+    def base(self, name: str) -> Record:
+        """Describe a base, by its id or another of its names.  Raises BaseNotFound."""
+        return self._record(f"/api/v1/bases/{quote(name)}")
+
+    def update_base(self, name: str, **changes: Any) -> Record:
+        """Rename a base or give it other names: `new_id`, `add_aliases`, `remove_aliases`, `parent`.  For admins."""
+        return self._change("PATCH", f"/api/v1/bases/{quote(name)}", changes)
+
     # --- tokens
 
     def tokens(self, user: str | None = None) -> list[Record]:

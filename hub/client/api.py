@@ -169,8 +169,8 @@ class Client:
             body["protected"] = protected
         # Moved twice to the same place it still points there, unless the first move already changed what was expected.
         again = expected is UNCHECKED
-        self.connection.call("PUT", _alias_path(name, alias), json=body, again=again)
-        return AliasInfo(alias, f"v{version}", bool(protected))
+        response = self.connection.call("PUT", _alias_path(name, alias), json=body, again=again)
+        return AliasInfo.from_json(self.connection.decode(response))
 
     def delete_alias(self, name: AdapterName, alias: str) -> None:
         self.connection.call("DELETE", _alias_path(name, alias), again=False)
@@ -186,9 +186,15 @@ class Client:
     def unyank(self, name: AdapterName, version: int) -> None:
         self.connection.call("DELETE", f"{_version_path(name.at(version))}/yank", again=True)
 
-    def deprecate(self, name: AdapterName, version: int, reason: str, successor: AdapterRef | None = None) -> None:
+    def deprecate(
+        self, name: AdapterName, version: int | None, reason: str, successor: AdapterRef | None = None
+    ) -> None:
+        """Advise against a version, or with None against the whole adapter."""
         body = {"reason": reason, "successor": str(successor) if successor else None}
-        self.connection.call("PUT", f"{_version_path(name.at(version))}/deprecation", json=body, again=True)
+        self.connection.call("PUT", _deprecation_path(name, version), json=body, again=True)
+
+    def undeprecate(self, name: AdapterName, version: int | None) -> None:
+        self.connection.call("DELETE", _deprecation_path(name, version), again=True)
 
     def set_metric(
         self, name: AdapterName, version: int, metric: str, value: float, dataset: str | None = None
@@ -210,6 +216,10 @@ def _adapter_path(name: AdapterName) -> str:
 
 def _version_path(ref: AdapterRef) -> str:
     return f"{_adapter_path(ref.adapter)}/versions/{quote(ref.selector, safe=':')}"
+
+
+def _deprecation_path(name: AdapterName, version: int | None) -> str:
+    return f"{_adapter_path(name) if version is None else _version_path(name.at(version))}/deprecation"
 
 
 def _alias_path(name: AdapterName, alias: str) -> str:

@@ -35,6 +35,13 @@ class AliasInfo:
     version: str
     protected: bool = False
 
+    @classmethod
+    def from_json(cls, payload: object) -> AliasInfo:
+        body = Reader(payload, "alias")
+        version = body.payload.get("version")
+        shown = f"v{version}" if isinstance(version, int) else str(version)
+        return cls(body.text("alias"), shown, bool(body.payload.get("protected")))
+
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
@@ -146,7 +153,7 @@ class AdapterInfo:
             private=bool(body.payload.get("private")),
             base=BaseIdentity(base.optional("id", str), base.optional("revision", str)),
             latest=body.optional("latest", str),
-            aliases=tuple(_parse_alias(item) for item in body.items("aliases")),
+            aliases=tuple(AliasInfo.from_json(item) for item in body.items("aliases")),
             version_count=body.number("versions", 0),
             downloads=body.number("downloads", 0),
             updated_at=body.text("updated_at", ""),
@@ -291,13 +298,6 @@ def _as_texts(value: object) -> tuple[str, ...]:
 
 def _alias_names(items: list[Any]) -> tuple[str, ...]:
     return tuple(str(item["alias"]) if isinstance(item, dict) and "alias" in item else str(item) for item in items)
-
-
-def _parse_alias(payload: object) -> AliasInfo:
-    body = Reader(payload, "alias")
-    version = body.payload.get("version")
-    shown = f"v{version}" if isinstance(version, int) else str(version)
-    return AliasInfo(body.text("alias"), shown, bool(body.payload.get("protected")))
 
 
 def _parse_yank(payload: dict[str, Any] | None) -> Yank | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ class LocalFile:
         with open(self.path, "rb") as file:
             file.seek(offset)
             return file.read(size)
+
+
+def read_at(file: int, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes from `offset`.  No other thread may use `file` meanwhile."""
+    if hasattr(os, "pread"):
+        return os.pread(file, size, offset)
+    os.lseek(file, offset, os.SEEK_SET)
+    return os.read(file, size)
 
 
 def hash_file(path: Path | str, progress: Progress | None = None) -> tuple[str, int]:

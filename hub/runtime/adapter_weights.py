@@ -19,6 +19,7 @@ import torch
 from hub.adapter.config import LoraConfig
 from hub.adapter.content import AdapterContent, check_content, summarize
 from hub.errors import InvalidAdapter, InvalidSafetensors, Unsupported
+from hub.formats.readable import read_at
 from hub.formats.safetensors_header import Header, TensorInfo, parse_header
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, TensorEntry
 
@@ -61,7 +62,7 @@ def read_head(folder: Path) -> AdapterHead:
     refuse_unsupported(config, folder)
     with _open_weights(folder) as file:
         header = _read_header(file, folder)
-        header_bytes = os.pread(file.fileno(), header.data_start, 0)
+        header_bytes = read_at(file.fileno(), header.data_start, 0)
     content = AdapterContent.build(config, (_entry(tensor) for tensor in header.tensors.values()))
     check_content(content)
     return AdapterHead(folder, content, header, header_bytes)
@@ -89,7 +90,7 @@ def read_weights(
     """
     with _open_weights(head.folder) as file:
         # The file that is open now may be another one than `head` saw.
-        if os.pread(file.fileno(), head.header.data_start, 0) != head.header_bytes:
+        if read_at(file.fileno(), head.header.data_start, 0) != head.header_bytes:
             raise InvalidSafetensors(f"{WEIGHTS_FILE} in {head.folder} changed while it was read. Try again.")
         raw = _map_data(file, head.header) if is_immutable and device.type == "cpu" else None
         if raw is None:
@@ -124,7 +125,7 @@ def _open_weights(folder: Path) -> FileIO:
 
 def _read_header(file: FileIO, folder: Path) -> Header:
     def read(offset: int, size: int) -> bytes:
-        return os.pread(file.fileno(), size, offset)
+        return read_at(file.fileno(), size, offset)
 
     try:
         return parse_header(read, os.fstat(file.fileno()).st_size)

@@ -54,6 +54,9 @@ def load_model(base: TrainingBase, device: str, quantize: str | None) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    from hub.runtime.quiet import silence_advice
+
+    silence_advice()
     dtype = training_dtype(device)
     options: dict[str, Any] = {"dtype": dtype, "revision": base.identity.revision}
     if quantize:

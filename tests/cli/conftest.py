@@ -39,7 +39,7 @@ class Machine:
             for name, value in (self.env | env).items():
                 patch.setenv(name, value)
             with redirect_stdout(out), redirect_stderr(err):
-                code = cli.run(list(arguments))
+                code = cli.run_command(list(arguments))
         self.results.append(Result(code, out.getvalue(), err.getvalue()))
         return self.results[-1]
 

@@ -29,8 +29,8 @@ HEAVY = {
 
 def loaded_modules(*arguments: str) -> set[str]:
     code = (
-        "import sys\nfrom hub.cli import run\n"
-        f"run({list(arguments)!r})\n"
+        "import sys\nfrom hub.cli import run_command\n"
+        f"run_command({list(arguments)!r})\n"
         "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -165,7 +165,7 @@ def test_a_fault_of_ours_shows_no_traceback(monkeypatch, capsys):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(cli.lorahub, "main", fail)
-    assert cli.run(["list"]) == 1
+    assert cli.run_command(["list"]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: RuntimeError: boom.")
     assert "LORAHUB_DEBUG=1" in captured.err
@@ -179,7 +179,7 @@ def test_a_file_that_can_not_be_used_is_named_without_a_traceback(monkeypatch, c
         raise PermissionError(13, "Permission denied", "/srv/cache")
 
     monkeypatch.setattr(cli.lorahub, "main", fail)
-    assert cli.run(["pull", "task/qa"]) == 1
+    assert cli.run_command(["pull", "task/qa"]) == 1
     assert capsys.readouterr().err.startswith("error: /srv/cache: Permission denied. Check")
 
 

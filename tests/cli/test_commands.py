@@ -277,3 +277,39 @@ def test_a_pipe_sees_no_bar(slow_machine, tmp_path):
     folder = write_adapter(tmp_path / "adapter", rank=64, hidden=1024, layers=1, seed=61)
     done = run_cli("push", str(folder), "cmd/quiet", env=slow_machine.env)
     assert (done.stdout, done.stderr) == ("cmd/quiet@v1\n", "")
+
+
+def test_an_alias_that_moved_is_as_protected_as_it_was(machine, tmp_path):
+    push_new(machine, tmp_path, "cmd/guarded", seed=71)
+    push_new(machine, tmp_path, "cmd/guarded", seed=72)
+    machine.ok("alias", "cmd/guarded@v1", "prod", "--protected")
+    moved = json.loads(machine.ok("alias", "cmd/guarded@v2", "prod", "--json"))
+    assert moved == {"adapter": "cmd/guarded", "alias": "prod", "version": 2, "protected": True}
+
+
+def test_a_whole_adapter_is_deprecated_and_the_advice_is_taken_back(machine, tmp_path):
+    push_new(machine, tmp_path, "cmd/older", seed=73)
+    push_new(machine, tmp_path, "cmd/newer", seed=74)
+    machine.ok("deprecate", "cmd/older", "--reason", "too small", "--successor", "cmd/newer")
+    shown = json.loads(machine.ok("show", "cmd/older", "--json"))["adapter"]["deprecated"]
+    assert (shown["reason"], shown["successor"]) == ("too small", "cmd/newer")
+    machine.ok("deprecate", "cmd/older", "--undo")
+    assert json.loads(machine.ok("show", "cmd/older", "--json"))["adapter"]["deprecated"] is None
+    assert machine.run("deprecate", "cmd/older").code == 2
+
+
+def test_an_empty_namespace_is_said_to_be_empty(machine, tmp_path):
+    push_new(machine, tmp_path, "cmd/there", seed=75)
+    machine.ok("namespace", "create", "vacant")
+    listed = machine.run("list", "vacant")
+    assert (listed.code, listed.out) == (0, "")
+    assert "vacant has no adapters" in listed.err
+    assert "There are no adapters yet" not in listed.err
+
+
+def test_bases_are_listed_and_shown(machine, tmp_path):
+    push_new(machine, tmp_path, "cmd/based", seed=76)
+    [name, *_] = json.loads(machine.ok("base", "list", "--json"))
+    assert json.loads(machine.ok("base", "show", name["id"], "--json"))["id"] == name["id"]
+    missing = machine.run("base", "show", "nobody/nothing")
+    assert (missing.code, "lorahub base list" in missing.err) == (3, True)

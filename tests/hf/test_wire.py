@@ -115,6 +115,27 @@ def test_an_upload_address_is_for_one_file_and_can_not_be_changed(wire: Wire, qa
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'{"parts": 5}',
+        b'{"parts": [5]}',
+        b'{"parts": [{"etag": "x"}]}',
+        b'{"parts": [{"partNumber": "a", "etag": "x"}]}',
+        b'{"parts": [{"partNumber": true, "etag": "x"}]}',
+        b'{"parts": [{"partNumber": 1, "etag": 5}]}',
+        b'{"parts": [{"partNumber": 1, "etag": "x"}]}',  # the ticket is for one whole file
+    ],
+)
+def test_malformed_parts_of_an_upload_are_the_senders_mistake(wire: Wire, qa: str, body: bytes) -> None:
+    batch = json.dumps({"operation": "upload", "objects": [{"oid": "cd" * 32, "size": 5}]}).encode()
+    answer = json.loads(ask(wire, "POST", f"/{qa}.git/info/lfs/objects/batch", batch)[2])
+    path = answer["objects"][0]["actions"]["upload"]["href"].removeprefix(wire.url)
+    assert ask(wire, "POST", path, body, Authorization="")[0] == 400
+
+
+@pytest.mark.parametrize(
     ("lines", "status"),
     [
         ([], 400),

@@ -27,7 +27,7 @@ from hub.errors import (
     Unavailable,
 )
 from hub.registry.context import Context
-from hub.registry.db.models import BlobRow, TermChunkRow, VersionFileRow
+from hub.registry.db.models import BaseRow, BlobRow, TermChunkRow, VersionFileRow
 from hub.registry.rights.access import ANONYMOUS
 from hub.registry.service import Registry
 from hub.registry.storage.local_store import LocalStore
@@ -385,6 +385,29 @@ def test_backup_restores_into_either_database(
         with pytest.raises(AdapterNotFound):
             copy.registry.versions.resolve(ANONYMOUS, ref("vault/secret"))
         assert copy.push("task/qa", seed=9).version.number == 3, "numbers and ids go on behind the restored ones"
+    finally:
+        copy.close()
+
+
+@pytest.mark.parametrize("target", DATABASES)
+def test_a_base_whose_parent_comes_much_later_is_restored(
+    world: World, target: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """More bases than one page of a backup holds, the first a copy of the last."""
+    with world.context.database.write() as session:
+        rows = [BaseRow(name=f"many/base-{number}", created_at=world.clock.now) for number in range(1_200)]
+        session.add_all(rows)
+        session.flush()
+        rows[0].parent_id = rows[-1].id
+    world.registry.upkeep.backup(str(tmp_path / "backup"))
+    copy = restored(world, tmp_path / "backup", target, request, tmp_path)
+    try:
+        with copy.context.database.read() as session:
+            first = session.scalar(select(BaseRow).where(BaseRow.name == "many/base-0"))
+            assert first is not None
+            parent = session.get(BaseRow, first.parent_id)
+            assert parent is not None
+            assert parent.name == "many/base-1199"
     finally:
         copy.close()
 

@@ -92,9 +92,18 @@ def lfs_put() -> Response:
 def lfs_complete() -> Response:
     """Put the parts together that a client sent straight to the object store."""
     grant = _lfs_grant()
-    parts = [(int(part["partNumber"]), str(part["etag"])) for part in _list(json_body(), "parts")]
+    parts = [_lfs_part(part) for part in _list(json_body(), "parts")]
+    if "upload" not in grant.claims:
+        raise InvalidRequest("This address takes one whole file (PUT), not the end of an upload in parts.")
     registry().uploads.complete(grant.actor, grant.claims["upload"], parts)
     return Response(status=200)
+
+
+def _lfs_part(part: Any) -> tuple[int, str]:
+    number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
+    if type(number) is not int or not isinstance(etag, str):
+        raise InvalidRequest('Each part is an object such as {"partNumber": 1, "etag": "…"}.')
+    return number, etag
 
 
 def commit(namespace: str, name: str, revision: str) -> Response:

@@ -111,7 +111,7 @@ def move(
     if target.yanked_at is not None:
         raise Conflict(
             f"{name}@v{target.number} is yanked ({target.yanked_reason}): no alias is moved to it. "
-            f"Choose another version, or: lorahub yank --undo {name}@v{target.number}"
+            f"Choose another version, or: lorahub unyank {name}@v{target.number}"
         )
     found = session.get(AliasRow, (row.id, alias))
     if (found is not None and found.protected) or protected:

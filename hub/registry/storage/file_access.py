@@ -65,14 +65,6 @@ def _give_back(file: int, name: str) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def read_at(file: int, size: int, offset: int) -> bytes:
-    """Return up to `size` bytes from `offset`.  No other thread may use `file` meanwhile."""
-    if hasattr(os, "pread"):
-        return os.pread(file, size, offset)
-    os.lseek(file, offset, os.SEEK_SET)
-    return os.read(file, size)
-
-
 def sync_folder(folder: Path) -> None:
     """Have the disk keep the names in `folder`."""
     if not hasattr(os, "O_DIRECTORY"):

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from hub.errors import FileNotFound, StorageFull, Unavailable, UploadNotFound, UploadOffsetMismatch
 from hub.formats.early_sync import EarlySync
-from hub.formats.readable import SHA256_HEX
-from hub.registry.storage.file_access import BINARY, lock, read_at, sync_folder
+from hub.formats.readable import SHA256_HEX, read_at
+from hub.registry.storage.file_access import BINARY, lock, sync_folder
 from hub.registry.storage.hashing import BlobHash
 from hub.registry.storage.store import DiskFailed, Staged, StoredBlob
 from hub.registry.storage.streams import CHUNK_BYTES, ByteStream, chunks

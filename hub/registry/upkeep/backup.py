@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Table, func, select, text
+from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Table, bindparam, func, select, text, update
 from sqlalchemy.orm import Session
 
 from hub.errors import Conflict, DigestMismatch, HubError, IntegrityError, InvalidRequest
 from hub.registry import schema
 from hub.registry.context import Context
-from hub.registry.db.models import BlobRow, Model, Moment
+from hub.registry.db.models import BaseRow, BlobRow, Model, Moment
 from hub.registry.search import facets
 from hub.registry.storage.streams import ByteStream
 from hub.registry.upkeep import gc
@@ -204,32 +204,34 @@ def _restore_table(session: Session, table: Table, folder: Path, summary: dict[s
     if said is None or _hash(path) != said["sha256"]:
         raise IntegrityError(f"{path} is not what the backup says. Use another backup.")
     columns = [table.columns[name] for name in said["columns"]]
-    count = 0
+    count, parents = 0, dict[int, int]()
     for page in _pages(path):
         rows = [
             {column.name: _from_json(column, value) for column, value in zip(columns, row, strict=True)} for row in page
         ]
-        session.execute(table.insert(), _parents_first(table, rows))
+        parents |= _without_parents(table, rows)
+        session.execute(table.insert(), rows)
         count += len(rows)
+    _set_parents(session, table, parents)
     _move_sequence(session, table)
     return count
 
 
-def _parents_first(table: Table, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Bases refer to other bases: those that are copies of none go first."""
-    if "parent_id" not in table.columns or table.name != "bases":
-        return rows
-    known: set[int | None] = {None}
-    ordered: list[dict[str, Any]] = []
-    left = list(rows)
-    while left:
-        ready = [row for row in left if row["parent_id"] in known]
-        if not ready:  # a parent on an earlier page
-            return ordered + left
-        ordered += ready
-        known |= {row["id"] for row in ready}
-        left = [row for row in left if row["id"] not in known]
-    return ordered
+def _without_parents(table: Table, rows: list[dict[str, Any]]) -> dict[int, int]:
+    """Take the parent from each base, and return them by id: a parent may come on a later page than its child."""
+    if table is not BaseRow.__table__:
+        return {}
+    parents = {row["id"]: row["parent_id"] for row in rows if row["parent_id"] is not None}
+    for row in rows:
+        row["parent_id"] = None
+    return parents
+
+
+def _set_parents(session: Session, table: Table, parents: dict[int, int]) -> None:
+    if parents:
+        rows = [{"child": child, "parent": parent} for child, parent in parents.items()]
+        where = table.c.id == bindparam("child")
+        session.execute(update(table).where(where).values(parent_id=bindparam("parent")), rows)
 
 
 def _pages(path: Path) -> Iterator[list[list[Any]]]:

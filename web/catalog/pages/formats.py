@@ -64,7 +64,8 @@ def rfc3339(moment: datetime) -> str:
 
 
 def day_text(moment: datetime) -> str:
-    return _aware(moment).astimezone(UTC).strftime("%-d %b %Y")
+    day = _aware(moment).astimezone(UTC)
+    return f"{day.day} {day:%b %Y}"
 
 
 def method_text(method: str) -> str:
