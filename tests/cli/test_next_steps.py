@@ -19,10 +19,11 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in {".py", ".html"}
 ]
-# A command as text names it: words and options, up to an argument in capitals, a placeholder or other signs.
-_NAMED = re.compile(r"\blorahub((?: +(?:--?[a-z][a-z-]*|[a-z][a-z-]+))+)")
-_PROSE = frozenset(["badge", "can", "does", "holds", "is", "keeps", "moves", "needs", "or", "registry"])
-"""Words that follow the name where a sentence speaks of lorahub, not of a command."""
+# A command as text names it: words and options, up to an argument in capitals, a placeholder or other signs.  It stands
+# behind a colon, a backquote, `run` or a line's indent; elsewhere a sentence speaks of lorahub.
+_VERBS = frozenset({"can", "does", "is", "keeps", "moves"})
+"""A sentence that begins with lorahub goes on like this."""
+_NAMED = re.compile(r"(?:: |`|\b[Rr]un |\n +|<code>|\$ |^)lorahub((?: +(?:--?[a-z][a-z-]*|[a-z][a-z-]+))+)")
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -55,7 +56,7 @@ def named_commands() -> list[tuple[str, str]]:
             for path in SOURCES
             for text in texts(path)
             for match in _NAMED.finditer(text)
-            if match.group(1).split()[0] not in _PROSE
+            if match.group(1).split()[0] not in _VERBS
         }
     )
 
