@@ -57,3 +57,11 @@ def write_shard(files: Sequence[tuple[Pack, str, Sequence[tuple[int, int]]]]) ->
             parts.append(RECORD.pack(hash_range(leaf.hash for leaf in pack.leaves[start:end]), 0, 0, 0, 0))
         parts.append(RECORD.pack(from_text(sha256), 0, 0, 0, 0))
     return b"".join([*parts, BOOKEND, BOOKEND])
+
+
+def shard_of(xorb: bytes, segments: int, chunks: int, size: int) -> bytes:
+    """Return a shard of one file with wrong hashes: `segments` times the first `chunks` chunks of a xorb."""
+    segment = RECORD.pack(xorb, 0, size, 0, chunks)
+    sha256 = RECORD.pack(bytes(range(32)), 0, 0, 0, 0)
+    head = TAG + struct.pack("<QQ", 2, 0) + RECORD.pack(bytes(32), 1 << 30, segments, 0, 0)
+    return b"".join([head, segment * segments, sha256, BOOKEND, BOOKEND])

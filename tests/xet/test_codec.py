@@ -12,15 +12,16 @@ from typing import Any
 
 import lz4.frame
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.errors import DigestMismatch, HubError, TooLarge
 from hub.web.xet.hash import Leaf, from_text, hash_file, hash_xorb, to_text
-from hub.web.xet.shard import MalformedShard, parse_shard
+from hub.web.xet.shard import MAX_CHUNKS, MalformedShard, Segment, parse_shard
 from hub.web.xet.store import XorbNotFound, XorbStore
 from hub.web.xet.xorb import MAX_CHUNK_BYTES, MalformedXorb, read_chunks, unpack_chunk
-from tests.xet.samples import BOOKEND, RECORD, TAG, Pack, group, pack_chunk, write_shard
+from tests.xet.samples import BOOKEND, RECORD, TAG, Pack, group, pack_chunk, shard_of, write_shard
 
 ZERO = "0" * 64
 ONE = "cfc5d07f6f03c29bbf424132963fe08d19a37d5757aaf520bf08119f05cd56d6"
@@ -35,6 +36,10 @@ def outcome(call: Callable[[], Any]) -> Any:
         return call()
     except HubError as error:
         return error
+
+
+def whole(pack: Pack) -> Segment:
+    return Segment(pack.name, 0, len(pack.chunks), sum(map(len, pack.chunks)), None)
 
 
 def is_refusal(result: object) -> bool:
@@ -72,6 +77,51 @@ def test_tree_hashes_are_the_published_reference_values(leaves: list[tuple[str, 
     parsed = [Leaf(from_text(name), size) for name, size in leaves]
     assert to_text(hash_xorb(parsed)) == xorb
     assert to_text(hash_file(parsed)) == file
+
+
+@given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.integers(0, 2**20)), min_size=1, max_size=200))
+def test_a_tree_that_grows_leaf_by_leaf_is_the_tree_of_the_specification(leaves: list[tuple[bytes, int]]) -> None:
+    assert hash_xorb([Leaf(*leaf) for leaf in leaves]) == level_by_level([Leaf(*leaf) for leaf in leaves])
+
+
+def level_by_level(level: list[Leaf]) -> bytes:
+    """The tree as the specification builds it: a level is cut into groups of 2 to 9, at hashes that 4 divides."""
+    while len(level) > 1:
+        above, start = [], 0
+        while start < len(level):
+            end = min(start + 9, len(level))
+            cuts = (at + 1 for at in range(start + 2, end) if int.from_bytes(level[at].hash[24:], "little") % 4 == 0)
+            stop = next(cuts, end)
+            text = "".join(f"{to_text(leaf.hash)} : {leaf.size}\n" for leaf in level[start:stop])
+            key = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
+            above.append(Leaf(blake3(text.encode(), key=key).digest(), sum(leaf.size for leaf in level[start:stop])))
+            start = stop
+        level = above
+    return level[0].hash
+
+
+@given(st.data())
+def test_a_run_of_chunks_is_read_by_itself(data: st.DataObject) -> None:
+    chunks = tuple(data.draw(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=20)))
+    pack = Pack(chunks)
+    start = data.draw(st.integers(0, len(chunks) - 1))
+    end = data.draw(st.integers(start + 1, len(chunks)))
+    size = sum(map(len, chunks[start:end]))
+    with TemporaryDirectory() as folder:
+        store = XorbStore(Path(folder), 10**9)
+        space = store.space(str(store.current_period()), "task")
+        space.add(pack.name, io.BytesIO(pack.sent))
+        run = space.run(Segment(pack.name, start, end, size, None))
+        assert list(run.leaves()) == pack.leaves[start:end]
+        assert b"".join(run.read()) == b"".join(chunks[start:end])
+        assert is_refusal(outcome(lambda: space.run(Segment(pack.name, start, end, size + 1, None))))
+        assert is_refusal(outcome(lambda: space.run(Segment(pack.name, start, len(chunks) + 1, size, None))))
+
+
+def test_a_shard_that_names_more_chunks_than_any_file_has_is_refused_before_they_are_looked_up() -> None:
+    shard = shard_of(hashlib.sha256(b"xorb").digest(), segments=100, chunks=MAX_CHUNKS // 99, size=1)
+    with pytest.raises(TooLarge):
+        parse_shard(shard)
 
 
 def test_a_hash_is_written_as_four_little_endian_numbers() -> None:
@@ -130,7 +180,7 @@ def test_a_damaged_xorb_is_refused(data: st.DataObject) -> None:
         space = store.space(str(store.current_period()), "task")
         added = outcome(lambda: space.add(pack.name, io.BytesIO(bytes(sent))))
         # A bit that means nothing (in an LZ4 frame's descriptor) may change: what is kept is still what was named.
-        kept = b"".join(space.open(pack.name).read(0, 3)) if space.has(pack.name) else None
+        kept = b"".join(space.run(whole(pack)).read()) if space.has(pack.name) else None
     assert kept == b"".join(pack.chunks) if added is True else is_refusal(added) and kept is None
 
 
@@ -167,7 +217,7 @@ def test_a_xorb_kept_for_one_adapter_is_not_there_for_another(tmp_path: Path) ->
     assert store.space(period, "mine").add(pack.name, io.BytesIO(pack.sent)) is True
     assert store.space(period, "mine").add(pack.name, io.BytesIO(pack.sent)) is False
     with pytest.raises(XorbNotFound):
-        store.space(period, "yours").open(pack.name)
+        store.space(period, "yours").run(whole(pack))
 
 
 def test_a_xorb_under_another_name_is_refused(tmp_path: Path) -> None:
@@ -187,5 +237,6 @@ def test_an_old_period_is_swept_and_its_address_expires(tmp_path: Path) -> None:
     assert sorted(folder.name for folder in store.root.iterdir()) == [str(now - 1), str(now)]
     with pytest.raises(XorbNotFound):
         store.space(str(now - 2), "task")
-    with pytest.raises(XorbNotFound):
-        store.space("../..", "task")
+    for odd in ("../..", f"0{now}", f"{now} ", f"+{now}"):
+        with pytest.raises(XorbNotFound):
+            store.space(odd, "task")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flask import Response, jsonify, request
 
@@ -29,6 +29,8 @@ from .upload import writable_repo
 
 TOKEN_SECONDS = 3600
 _PURPOSE = "xet"
+_SPACE_FORMAT = 2
+"""Of what waits in a space.  A release that keeps chunks otherwise gives out new addresses: clients start afresh."""
 
 
 def write_token(namespace: str, name: str, revision: str) -> Response:
@@ -69,6 +71,7 @@ def put_shard(period: str, space: str) -> Response:
     grant = _grant(space)
     files = parse_shard(_read_body())
     blobs = [(file.sha256, file.size) for file in files]
+    _check_size(files)
     missing = set(registry().blobs.missing(grant.actor, grant.repo, blobs)) if blobs else set()
     xorbs = _store().space(period, space)
     for file in files:
@@ -79,22 +82,31 @@ def put_shard(period: str, space: str) -> Response:
     return jsonify({"result": 1 if missing else 0})
 
 
+def _check_size(files: Sequence[ShardFile]) -> None:
+    """Refuse, before a byte is put together, files that all in all are larger than one may be."""
+    limit, total = settings().max_upload_bytes, sum(file.size for file in files)
+    if total > limit:
+        raise TooLarge(f"The files of a shard may have {limit:,} bytes here; these have {total:,}.")
+
+
 def check_hashes(xorbs: XorbSpace, file: ShardFile) -> None:
     """Raise DigestMismatch unless a file's chunks hash to its name, and each segment's to its own proof."""
-    leaves: list[Leaf] = []
+    found = hash_file(_checked_leaves(xorbs, file))
+    if found != file.file_hash:
+        raise DigestMismatch(f"The chunks of file {to_text(file.file_hash)} hash to {to_text(found)}.")
+
+
+def _checked_leaves(xorbs: XorbSpace, file: ShardFile) -> Iterator[Leaf]:
     for segment in file.segments:
-        _, part = xorbs.segment(segment)
-        if segment.range_hash is not None and hash_range(leaf.hash for leaf in part) != segment.range_hash:
+        run = xorbs.run(segment)
+        if segment.range_hash is not None and hash_range(leaf.hash for leaf in run.leaves()) != segment.range_hash:
             raise DigestMismatch(f"A segment of xorb {to_text(segment.xorb)} has other chunks than the shard says.")
-        leaves += part
-    if hash_file(leaves) != file.file_hash:
-        raise DigestMismatch(f"The chunks of file {to_text(file.file_hash)} hash to {to_text(hash_file(leaves))}.")
+        yield from run.leaves()
 
 
 def _pieces(xorbs: XorbSpace, segments: tuple[Segment, ...]) -> Iterator[bytes]:
     for segment in segments:
-        xorb, _ = xorbs.segment(segment)
-        yield from xorb.read(segment.start, segment.end)
+        yield from xorbs.run(segment).read()
 
 
 class _Joined:
@@ -129,7 +141,7 @@ def _grant(space: str) -> signing.Grant:
 
 def _space_key(repo: AdapterName, adapter_id: int) -> str:
     """Return a folder name of one adapter's own: a name that is deleted and made anew gets another."""
-    return hashlib.sha256(f"{adapter_id} {repo}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{adapter_id} {repo} {_SPACE_FORMAT}".encode()).hexdigest()[:32]
 
 
 def _store() -> XorbStore:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -40,19 +41,26 @@ def hash_chunk(data: bytes) -> bytes:
     return blake3(data, key=_CHUNK_KEY).digest()
 
 
-def hash_xorb(leaves: Sequence[Leaf]) -> bytes:
+def hash_xorb(leaves: Iterable[Leaf]) -> bytes:
     """Return the name of the pack that holds these chunks in this order."""
-    return _root(leaves) if leaves else EMPTY_HASH
+    return _root(leaves) or EMPTY_HASH
 
 
-def hash_file(leaves: Sequence[Leaf]) -> bytes:
-    """Return the name of the file that is made of these chunks in this order."""
-    return blake3(_root(leaves), key=_FILE_KEY).digest() if leaves else EMPTY_HASH
+def hash_file(leaves: Iterable[Leaf]) -> bytes:
+    """Return the name of the file that is made of these chunks in this order.
+
+    The chunks may come from an iterator: no more than a few of them are held at a time.
+    """
+    root = _root(leaves)
+    return blake3(root, key=_FILE_KEY).digest() if root else EMPTY_HASH
 
 
 def hash_range(hashes: Iterable[bytes]) -> bytes:
     """Return the hash by which a shard proves that its sender knows the chunks of one segment."""
-    return blake3(b"".join(hashes), key=_RANGE_KEY).digest()
+    proof = blake3(key=_RANGE_KEY)
+    for each in hashes:
+        proof.update(each)
+    return proof.digest()
 
 
 def to_text(raw: bytes) -> str:
@@ -67,28 +75,47 @@ def from_text(text: str) -> bytes:
     return struct.pack("<4Q", *(int(text[at : at + 16], 16) for at in range(0, 64, 16)))
 
 
-def _root(leaves: Sequence[Leaf]) -> bytes:
-    level = list(leaves)
-    while len(level) > 1:
-        level = list(_parents(level))
-    return level[0].hash
+def _root(leaves: Iterable[Leaf]) -> bytes | None:
+    tree = _Tree()
+    for leaf in leaves:
+        tree.add(leaf)
+    return tree.root()
 
 
-def _parents(level: Sequence[Leaf]) -> Iterable[Leaf]:
-    start = 0
-    while start < len(level):
-        end = _cut(level, start)
-        yield _node(level[start:end])
-        start = end
+class _Tree:
+    """The tree over leaves that come one by one: of each level it holds the group that is still open."""
+
+    def __init__(self) -> None:
+        self._open: list[list[Leaf]] = []
+
+    def add(self, node: Leaf, level: int = 0) -> None:
+        for at in count(level):
+            if at == len(self._open):
+                self._open.append([])
+            group = self._open[at]
+            group.append(node)
+            if not _is_complete(group):
+                return
+            node, self._open[at] = _node(group), []
+
+    def root(self) -> bytes | None:
+        """Return the hash at the top; None if there were no leaves.  Nothing can be added afterwards."""
+        for level in count():
+            if level == len(self._open):
+                return None
+            group = self._open[level]
+            if level == len(self._open) - 1 and len(group) == 1:
+                return group[0].hash
+            if group:
+                self.add(_node(group), level + 1)
+        return None
 
 
-def _cut(level: Sequence[Leaf], start: int) -> int:
-    """Return where the group that begins at `start` ends: the hashes themselves decide, four children on average."""
-    end = min(start + _MAX_CHILDREN, len(level))
-    for at in range(start + _MIN_CHILDREN, end):
-        if int.from_bytes(level[at].hash[24:], "little") % _MEAN_CHILDREN == 0:
-            return at + 1
-    return end
+def _is_complete(group: Sequence[Leaf]) -> bool:
+    """Whether a group ends here: the hashes themselves decide, four children on average."""
+    if len(group) == _MAX_CHILDREN:
+        return True
+    return len(group) > _MIN_CHILDREN and int.from_bytes(group[-1].hash[24:], "little") % _MEAN_CHILDREN == 0
 
 
 def _node(children: Sequence[Leaf]) -> Leaf:

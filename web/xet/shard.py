@@ -22,6 +22,9 @@ from .hash import HASH_BYTES, to_text
 MAX_SHARD_BYTES = 16 * 1024 * 1024
 MAX_FILES = 1_000
 MAX_FILE_BYTES = 2**40
+MAX_CHUNKS = 1_000_000
+"""That the files of a shard may name, all together: 64 GB in chunks of the usual 64 KiB.  Each one costs a hash, and a
+record of 48 bytes can name thousands."""
 
 _TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 _VERSION = 2
@@ -60,17 +63,25 @@ class ShardFile:
     def size(self) -> int:
         return sum(segment.size for segment in self.segments)
 
+    @property
+    def chunks(self) -> int:
+        return sum(segment.end - segment.start for segment in self.segments)
+
 
 def parse_shard(data: bytes) -> tuple[ShardFile, ...]:
     """Return the files that a shard describes.  Raises MalformedShard or TooLarge."""
     if len(data) > MAX_SHARD_BYTES:
         raise TooLarge(f"A shard may have {MAX_SHARD_BYTES:,} bytes; this one has {len(data):,}.")
     records = _Records(data)
+    chunks = 0
     files: list[ShardFile] = []
     while header := records.next_header():
         if len(files) == MAX_FILES:
             raise TooLarge(f"A shard may describe {MAX_FILES:,} files; this one has more.")
         files.append(_parse_file(records, *header))
+        chunks += files[-1].chunks
+        if chunks > MAX_CHUNKS:
+            raise TooLarge(f"A shard may name {MAX_CHUNKS:,} chunks; this one names more. Send fewer files with it.")
     while xorb := records.next_header():
         records.skip(xorb[2])
     return tuple(files)

@@ -1,7 +1,9 @@
 """Where xorbs wait between their upload and the files that are made of them.
 
-    <root>/<period>/<space>/<hash>      unpacked chunks, end to end · 36 bytes per chunk (hash, size) · count (4)
+    <root>/<period>/<space>/<hash>      unpacked chunks, end to end · per chunk its hash (32) and its end (4) · count (4)
 
+So a run of chunks is found by reading its own part of the index: a shard that names a xorb a thousand times costs a
+thousand small reads, and no memory.
 A *space* belongs to one adapter, so nobody's upload can hit or be hit by another's.  A *period* is a week: clients
 remember for weeks which chunks they have sent, and fail for good if those are gone.  They keep that memory per address,
 so a new period, which has a new address, starts them afresh, and an old one can be removed as a whole.
@@ -15,7 +17,8 @@ import shutil
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +32,7 @@ from .xorb import Stream, leaf_of, read_chunks
 PERIOD_SECONDS = 7 * 24 * 3600
 _ENTRY = struct.Struct(f"<{HASH_BYTES}sI")
 _COUNT = struct.Struct("<I")
-_PERIOD = re.compile(r"[0-9]{1,9}\Z")
+_PERIOD = re.compile(r"(0|[1-9][0-9]{0,8})\Z")  # written in one way only, or each way were a space of its own
 _COPY_BYTES = 1024 * 1024
 
 
@@ -38,20 +41,25 @@ class XorbNotFound(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredXorb:
-    """A xorb on disk: its chunks, and the file whose first bytes are theirs."""
+class Run:
+    """Neighbouring chunks of a xorb on disk.  start, size: of their bytes in the file at `path`."""
 
     path: Path
-    leaves: tuple[Leaf, ...]
+    start: int
+    size: int
+    index: bytes = field(repr=False)
 
-    def offset(self, chunk: int) -> int:
-        return sum(leaf.size for leaf in self.leaves[:chunk])
+    def leaves(self) -> Iterator[Leaf]:
+        start = self.start
+        for name, end in _ENTRY.iter_unpack(self.index):
+            yield Leaf(name, end - start)
+            start = end
 
-    def read(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes of the chunks `[start, end)`."""
-        missing = sum(leaf.size for leaf in self.leaves[start:end])
+    def read(self) -> Iterator[bytes]:
+        """Yield the bytes of the chunks."""
+        missing = self.size
         with self.path.open("rb") as file:
-            file.seek(self.offset(start))
+            file.seek(self.start)
             while missing and (data := file.read(min(missing, _COPY_BYTES))):
                 yield data
                 missing -= len(data)
@@ -83,25 +91,24 @@ class XorbSpace:
             _write_index(file, leaves)
         return True
 
-    def open(self, name: bytes) -> StoredXorb:
-        """Raises XorbNotFound if it was never sent here, or if its period is over."""
-        path = self._path(name)
-        try:
-            with path.open("rb") as file:
-                return StoredXorb(path, _read_index(file))
-        except FileNotFoundError:
-            raise XorbNotFound(f"Xorb {to_text(name)} was not uploaded to this adapter. Upload it again.") from None
+    def run(self, segment: Segment) -> Run:
+        """Return the chunks of a segment.
 
-    def segment(self, segment: Segment) -> tuple[StoredXorb, tuple[Leaf, ...]]:
-        """Return the xorb of a segment and the segment's chunks.  Raises XorbNotFound or InvalidRequest."""
-        xorb = self.open(segment.xorb)
-        leaves = xorb.leaves[segment.start : segment.end]
-        if segment.end > len(xorb.leaves) or sum(leaf.size for leaf in leaves) != segment.size:
+        Raises XorbNotFound if its xorb was never sent here, or its period is over; InvalidRequest if it has others.
+        """
+        path = self._path(segment.xorb)
+        try:
+            with path.open("rb", buffering=0) as file:
+                run = _read_run(path, file, segment)
+        except FileNotFoundError:
+            missing = f"Xorb {to_text(segment.xorb)} was not uploaded to this adapter. Upload it again."
+            raise XorbNotFound(missing) from None
+        if run is None or run.size != segment.size:
             raise InvalidRequest(
                 f"A segment takes chunks {segment.start} to {segment.end} of xorb {to_text(segment.xorb)} as "
-                f"{segment.size:,} bytes; that xorb has {len(xorb.leaves)} chunks and other sizes."
+                f"{segment.size:,} bytes; that xorb has other chunks."
             )
-        return xorb, leaves
+        return run
 
     def _check_room(self) -> None:
         used = sum(_size_of(entry) for entry in os.scandir(self.folder))
@@ -154,13 +161,27 @@ def _unpack(stream: Stream, file: BinaryIO) -> tuple[Leaf, ...]:
 
 
 def _write_index(file: BinaryIO, leaves: tuple[Leaf, ...]) -> None:
+    end = 0
     for leaf in leaves:
-        file.write(_ENTRY.pack(*leaf))
+        end += leaf.size
+        file.write(_ENTRY.pack(leaf.hash, end))
     file.write(_COUNT.pack(len(leaves)))
 
 
-def _read_index(file: BinaryIO) -> tuple[Leaf, ...]:
-    file.seek(-_COUNT.size, os.SEEK_END)
-    (count,) = _COUNT.unpack(file.read(_COUNT.size))
-    file.seek(-_COUNT.size - count * _ENTRY.size, os.SEEK_END)
-    return tuple(Leaf(*entry) for entry in _ENTRY.iter_unpack(file.read(count * _ENTRY.size)))
+def _read_run(path: Path, file: RawIOBase, segment: Segment) -> Run | None:
+    """Read one part of the index; None if the xorb has no such chunks."""
+    (count,) = _COUNT.unpack(_read_at(file, -_COUNT.size, _COUNT.size))
+    if segment.end > count:
+        return None
+    before = min(segment.start, 1)  # the entry that says where the first chunk begins
+    entries = segment.end - segment.start + before
+    behind = (count - segment.start + before) * _ENTRY.size + _COUNT.size
+    index = _read_at(file, -behind, entries * _ENTRY.size)
+    start = _ENTRY.unpack_from(index)[1] if before else 0
+    _, end = _ENTRY.unpack_from(index, len(index) - _ENTRY.size)
+    return Run(path, start, end - start, index[before * _ENTRY.size :])
+
+
+def _read_at(file: RawIOBase, place: int, size: int) -> bytes:
+    file.seek(place, os.SEEK_END)
+    return file.read(size) or b""
