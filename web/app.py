@@ -28,15 +28,11 @@ from .http.bodies import CheckedBodies
 from .http.errors import register_error_handlers
 from .http.health import health
 from .http.identity import caller_key, remember_registry
+from .http.json_bodies import STRANGERS_BYTES, BoundedJson, set_limit
 from .http.limits import register_limits
 from .http.metrics import measure
-from .http.raw_path import CONVERTERS, KeepEncodedSlashes
+from .http.raw_path import CONVERTERS, KeepEncodedSlashes, refuse_nul
 from .http.security import protect
-
-MAX_JSON_BYTES = 20 * 1024 * 1024
-"""Of a body that is read whole, such as a manifest; uploads set limits of their own."""
-
-MAX_FORM_BYTES = 1024 * 1024
 
 
 def create_app(registry: Registry, settings: ServerSettings) -> Flask:
@@ -44,16 +40,18 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app = Flask("hub.web", static_folder=None)
     app.url_map.converters.update(CONVERTERS)
     app.config["SECRET_KEY"] = registry.secret_key()
-    app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
-    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = STRANGERS_BYTES
+    app.json = BoundedJson(app)
+    app.json.sort_keys = False
     remember_registry(app, registry, settings)
     csrf = protect(app, settings)
     register_error_handlers(app)
     next_id = request_names()
     app.before_request(lambda: _name_request(next_id()))
+    app.before_request(refuse_nul)
     metrics = measure(app)
     limits = register_limits(app, registry.rates.take, settings, caller_key)
+    app.before_request(set_limit)
     app.register_blueprint(health)
     without_cookies = (
         *register_api(app),

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+import re
+from itertools import accumulate, pairwise
 from typing import Any
 
 MAX_DEPTH = 32
 _LARGEST_WHOLE_NUMBER = 2**53
+_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*+(?:"|\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
 
 
 class StrictJsonError(ValueError):
@@ -34,10 +38,18 @@ def loads(
     # Counted in texts too, which no sane file is full of: it costs nothing, and nothing is built of a bomb.
     if sum(data.count(mark) for mark in (b",", b":", b"[", b"{")) > max_values:
         raise StrictJsonError(f"has more than {max_values:,} values")
-    value = _parse(data, check_numbers)
-    if max_depth is not None and _depth(value, max_depth) > max_depth:
-        raise StrictJsonError(f"is nested more than {max_depth} levels deep")
-    return value
+    if max_depth is not None:
+        check_depth(data, max_depth)
+    return _parse(data, check_numbers)
+
+
+def check_depth(data: bytes, most: int) -> None:
+    """Raise StrictJsonError if `data` opens more than `most` lists and objects inside each other.  Parses nothing."""
+    if data.count(b"[") + data.count(b"{") <= most:
+        return
+    steps = _TEXT.sub(b"", data).translate(None, _NOT_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, steps)), default=0) > most:
+        raise StrictJsonError(f"is nested more than {most} levels deep")
 
 
 def _parse(data: bytes, check_numbers: bool) -> Any:
@@ -60,18 +72,6 @@ def _parse(data: bytes, check_numbers: bool) -> Any:
         raise StrictJsonError("is nested hundreds of levels deep") from error
     except ValueError as error:
         raise StrictJsonError(f"is not JSON ({str(error)[:100]})") from error
-
-
-def _depth(value: Any, most: int) -> int:
-    """Return how many levels of lists and objects there are, counting no further than one more than `most`."""
-    depth, level = 0, [value]
-    while depth <= most:
-        level = [item for item in level if isinstance(item, (dict, list))]
-        if not level:
-            return depth
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-        depth += 1
-    return depth
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

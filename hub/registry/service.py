@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from hub.refs import AdapterRef
 from hub.registry.accounts import limits, namespaces, quotas, sessions, tokens, users
@@ -56,7 +56,15 @@ class of(Generic[P, R]):  # read as a word: `create = of(tokens.create)`
     def __init__(self, function: Callable[Concatenate[Context, P], R]) -> None:
         self.function = function
 
-    def __get__(self, noun: Noun, owner: type[Noun]) -> Callable[P, R]:
+    @overload
+    def __get__(self, noun: None, owner: type[Noun]) -> of[P, R]: ...
+
+    @overload
+    def __get__(self, noun: Noun, owner: type[Noun]) -> Callable[P, R]: ...
+
+    def __get__(self, noun: Noun | None, owner: type[Noun]) -> of[P, R] | Callable[P, R]:
+        if noun is None:  # asked of the class itself
+            return self
         return partial(self.function, noun.registry.context)
 
 

@@ -333,3 +333,23 @@ def test_errors_are_the_hubs_own_for_odd_names(world: World) -> None:
     ):
         with pytest.raises(HubError):
             attempt()
+
+
+def test_a_nul_in_a_text_is_the_callers_mistake_on_every_database(world: World) -> None:
+    registry, owner = world.registry, world.admin
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: registry.adapters.search(owner, Query(text="a\0b")),
+        lambda: registry.bases.get(owner, "a\0b"),
+        lambda: registry.commits.tree(owner, QA, "a\0b"),
+        lambda: registry.namespaces.get(owner, "a\0b"),
+        lambda: registry.versions.yank(owner, QA, 1, "a\0b"),
+    )
+    assert [status for call in calls if (status := status_of(call)) >= 500] == []
+
+
+def status_of(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except HubError as error:
+        return error.status
+    return 200

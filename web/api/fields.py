@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import flask_smorest
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, missing, validate
 from webargs.flaskparser import FlaskParser
 
 from hub.errors import InvalidRequest
+
+from ..http.json_bodies import load
 
 MAX_TEXT = 4_000
 MAX_INTEGER = 2**53
@@ -27,6 +29,16 @@ class Text(fields.String):
         text = super()._deserialize(value, *args, **kwargs)
         if isinstance(text, str) and ("\0" in text or re.search("[\ud800-\udfff]", text)):
             raise ValidationError("Has a character that is not text.")
+        return text
+
+
+class HeaderText(Text):
+    """A text that a header can carry: printable ASCII without spaces."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if isinstance(text, str) and not re.fullmatch("[!-~]+", text):
+            raise ValidationError("Has a character that no token has.")
         return text
 
 
@@ -63,11 +75,13 @@ class Parser(FlaskParser):
 
     DEFAULT_VALIDATION_STATUS = 400
 
-    def load_json(self, req: Any, schema: Any) -> Any:
+    def _raw_load_json(self, req: Any) -> Any:
+        if not req.is_json:
+            return missing
         try:
-            return super().load_json(req, schema)
+            return load(req.get_data(cache=True), check_texts=False)
         except (ValueError, RecursionError) as error:
-            # Numbers with thousands of digits and endless nesting are JSON by the letter.
+            # Numbers with thousands of digits are JSON by the letter.
             raise InvalidRequest(f"The body is JSON that can't be read: {type(error).__name__}.") from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from .fields import Count, QueryCount, Text, choice, sha256_field, texts
+from .fields import Count, HeaderText, QueryCount, Text, choice, sha256_field, texts
 
 ROLES = ("reader", "publisher", "owner")
 SCOPES = ("read", "publish", "admin")
@@ -115,7 +115,7 @@ class RebindIn(Schema):
 class ImportIn(Schema):
     url = Text(least=1, most=2000, required=True)
     message = Text(load_default="")
-    token = Text(most=400, allow_none=True, load_default=None)
+    token = HeaderText(most=400, allow_none=True, load_default=None)
 
 
 class TokenIn(Schema):

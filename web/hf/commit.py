@@ -13,13 +13,14 @@ import base64
 import binascii
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hub.errors import FileNotFound, InvalidRequest, TooLarge
 from hub.formats.readable import SHA256_HEX
+
+from ..http.json_bodies import load
 
 MAX_LINE_BYTES = 24 * 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -75,7 +76,7 @@ def read_operations(stream: Stream) -> Iterator[Operation]:
     """Yield a commit's operations one by one; only one line is in memory.  Raises InvalidRequest or TooLarge."""
     for number, line in enumerate(_lines(stream), start=1):
         try:
-            entry = json.loads(line)
+            entry = load(line)
             operation = _parse(entry["key"], _object(entry["value"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidRequest(f"Line {number} of the commit is not an operation: {error!r}.") from error

@@ -26,10 +26,10 @@ from .upload import json_body
 
 def create_repo() -> Response:
     """Create an empty adapter; 409 with its address if it is there already."""
-    body = json_body()
-    actor, repo = _signed_in(), _named(body)
-    if body.get("type") not in {None, "model"}:
-        raise InvalidRequest(f"lorahub keeps LoRA adapters, which are models; it has no {body['type']}s.")
+    actor, body = _signed_in(), json_body()
+    repo = _named(body)
+    if body.get("type") not in (None, "model"):
+        raise InvalidRequest(f"lorahub keeps LoRA adapters, which are models; it has no {str(body['type'])[:80]}s.")
     url = f"{request.host_url.rstrip('/')}/{repo}"
     try:
         created = registry().adapters.create(actor, repo, private=_is_private(body) or False)
@@ -49,6 +49,7 @@ def delete_repo() -> Response:
 
 def move_repo() -> Response:
     """Refuse: a name that was used once stays with its content."""
+    _signed_in()
     body = json_body()
     raise Forbidden(
         f"{body.get('fromRepo')} keeps its name: whoever refers to it must find it. "
@@ -58,7 +59,7 @@ def move_repo() -> Response:
 
 def settings(namespace: str, name: str) -> Response:
     """Change who may read an adapter."""
-    body = json_body()
+    actor, body = _signed_in(), json_body()
     changes: dict[str, bool] = {}
     if (private := _is_private(body)) is not None:
         changes["private"] = private
@@ -66,7 +67,7 @@ def settings(namespace: str, name: str) -> Response:
         changes["gated"] = bool(body["gated"])
     if not changes:
         raise InvalidRequest("Say what to change: visibility or gated.")
-    updated = registry().adapters.update(_signed_in(), repo_name(namespace, name), **changes)
+    updated = registry().adapters.update(actor, repo_name(namespace, name), **changes)
     return jsonify({"private": updated.private, "visibility": "private" if updated.private else "public"})
 
 
@@ -157,8 +158,8 @@ def _is_private(body: dict[str, Any]) -> bool | None:
     """Read `visibility` (newer clients) or `private`; None if neither is said."""
     visibility = body.get("visibility")
     if visibility is not None:
-        if visibility not in {"public", "private"}:
-            raise InvalidRequest(f"visibility is {visibility!r}; it may be public or private.")
+        if visibility not in ("public", "private"):
+            raise InvalidRequest(f"visibility is {str(visibility)[:80]!r}; it may be public or private.")
         return bool(visibility == "private")
     private = body.get("private")
     return None if private is None else bool(private)

@@ -25,6 +25,7 @@ from hub.errors import (
     UnsafeFile,
     VersionNotFound,
 )
+from hub.formats.readable import SHA256_HEX
 from hub.manifest import check_path
 from hub.refs import AdapterName
 from hub.registry.rights.access import Action, Actor
@@ -61,14 +62,14 @@ def preupload(namespace: str, name: str, revision: str) -> Response:
 
 def lfs_batch(namespace: str, name: str) -> Response:
     """Say where each large file goes; one that is here already has no address."""
+    repo = writable_repo(namespace, name, MAIN)
     payload = json_body()
     if payload.get("operation") != "upload":
         raise InvalidRequest(f"This LFS address takes uploads; read files at /{namespace}/{name}/resolve/….")
-    repo = writable_repo(namespace, name, MAIN)
     actor = current_actor()
     objects = [_lfs_object(item) for item in _list(payload, "objects")]
     missing = set(registry().blobs.missing(actor, repo, objects))
-    transfers = payload.get("transfers") or ["basic"]
+    transfers = _list(payload, "transfers") if payload.get("transfers") else ["basic"]
     answers, chosen = [], "basic"
     for oid, size in objects:
         answer: dict[str, Any] = {"oid": oid, "size": size}
@@ -188,12 +189,14 @@ def _asked_files(payload: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _lfs_object(item: Any) -> tuple[str, int]:
     try:
-        checked = PutBlob("", str(item["oid"]), int(item["size"]))
-    except (TypeError, KeyError, ValueError) as error:
+        oid, size = str(item["oid"]), item["size"]
+    except (TypeError, KeyError) as error:
         raise InvalidRequest("An LFS object has an oid and a size.") from error
-    if len(checked.sha256) != 64 or not set(checked.sha256) <= set("0123456789abcdef"):
-        raise InvalidRequest(f"{checked.sha256[:80]!r} is not a sha256 in hex.")
-    return checked.sha256, int(item["size"])
+    if type(size) is not int:
+        raise InvalidRequest(f"An LFS object's size is a whole number, not {str(size)[:40]!r}.")
+    if not SHA256_HEX.match(oid):
+        raise InvalidRequest(f"{oid[:80]!r} is not a sha256 in hex.")
+    return oid, size
 
 
 def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from flask import request
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter, IntegerConverter, Map
+
+from hub.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -42,6 +46,14 @@ def _decode(raw_uri: str) -> str:
         path = urlsplit(path).path
     marked = _ENCODED_SLASH.sub(PLACEHOLDER.encode(), path.encode("latin-1", "replace"))
     return unquote_to_bytes(marked).decode("latin-1")
+
+
+def refuse_nul() -> None:
+    """Answer for an address with a NUL: nothing here has one in its name, and no database takes it for a text."""
+    if "\0" in request.path:
+        raise NotFound
+    if b"%00" in request.query_string or b"\0" in request.query_string:
+        raise InvalidRequest("A query can't have a NUL (%00).")
 
 
 class SelectorConverter(BaseConverter):

@@ -1,6 +1,6 @@
 """Where xorbs wait between their upload and the files that are made of them.
 
-    <root>/<period>/<space>/<hash>      unpacked chunks, end to end · per chunk its hash (32) and its end (4) · count (4)
+    <root>/<period>/<space>/<hash>    unpacked chunks, end to end · per chunk its hash (32) and its end (4) · count (4)
 
 So a run of chunks is found by reading its own part of the index: a shard that names a xorb a thousand times costs a
 thousand small reads, and no memory.

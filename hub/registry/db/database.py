@@ -228,6 +228,8 @@ def _translate(error: DBAPIError) -> Exception:
         return StorageFull("The database's disk is full: nothing was stored. Free some space, then try again.")
     if state == _OUT_OF_RANGE_STATE:
         return InvalidRequest(_TOO_LARGE_A_NUMBER)
+    if "NUL (0x00)" in reason:  # psycopg, before it asks the server
+        return InvalidRequest("A text in the request has a NUL, which can't be stored.")
     if state in _TRANSIENT_STATES:
         return _Transient(reason)
     if "is locked" in reason:  # SQLite, after it waited: somebody writes for longer than anything of ours does
