@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,9 @@ from hub.runtime.attach import Attachment
 from hub.runtime.build import build_updates
 from hub.runtime.fit import check_fit
 from hub.runtime.loaded import Loaded
+from hub.runtime.memory_spec import ends
 from hub.runtime.modes import kept_tensors
+from hub.runtime.offloaded import computing_device
 from hub.runtime.updates import Update
 
 
@@ -29,6 +32,29 @@ class Placement:
     dtype: torch.dtype
     device: torch.device
     tied_head: str | None
+
+
+def placement_of(attachment: Attachment) -> Placement:
+    """Return where adapters go, in the base's type; on a CPU float32 at least: its small bfloat16 products are slow."""
+    base = attachment.modules[""]
+    device = computing_device(base)
+    dtype = next(value for value in base.parameters() if value.is_floating_point()).dtype
+    wide = torch.promote_types(dtype, torch.float32) if device.type == "cpu" else dtype
+    return Placement(wide, device, _tied_head(base, attachment))
+
+
+def _tied_head(base: Any, attachment: Attachment) -> str | None:
+    """Return the name of the output head if it shares the input embedding's weight."""
+    head, embedding = ends(base)
+    if head is None or embedding is None or not _share_weight(base, head, embedding):
+        return None
+    return next((name for name, module in attachment.modules.items() if module is head), None)
+
+
+def _share_weight(base: Any, head: Any, embedding: Any) -> bool:
+    if head.weight.is_meta:  # offloaded: each module gets a weight of its own while it computes
+        return bool(base.config.get_text_config().tie_word_embeddings)
+    return head.weight is embedding.weight
 
 
 @kept_tensors()

@@ -16,6 +16,7 @@ from hub.errors import Incompatible, Unsupported
 from hub.runtime import dense
 from hub.runtime.adapter_weights import AdapterWeights
 from hub.runtime.layers import clone_with
+from hub.runtime.offloaded import weights_here
 from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
 
 Parts = dict[str, torch.Tensor]
@@ -179,7 +180,7 @@ def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], 
             raise Incompatible(f"{name} of this base has no {path}, which the adapter replaces.")
         _check_shape(name, path, value, tuple(current.shape))
         converted[path] = value.to(current.dtype)
-    return Replaced(clone_with(module, converted), list(converted.values()), then)
+    return Replaced(clone_with(module, converted), dict(values), then)
 
 
 def _refuse_partly_saved(name: str, module: nn.Module, parts: Parts, whole: Mapping[str, torch.Tensor]) -> None:
@@ -205,12 +206,21 @@ def _check_copy_of_base(name: str, module: nn.Module, parts: Parts) -> None:
     copied = parts.get("base_layer.weight")
     if copied is None:
         return
-    weight: torch.Tensor = module.weight  # type: ignore[assignment]
-    if copied.shape != weight.shape or not torch.equal(copied.to(weight.dtype), weight.detach()):
+    with weights_here(module):
+        weight: torch.Tensor = module.weight  # type: ignore[assignment]
+        is_same = copied.shape == weight.shape and _is_cast_of(weight.detach(), copied)
+    if not is_same:
         raise Incompatible(
             f"The adapter carries its base's {name}, and this base has another one: it was trained on another model, "
             "or with a resized vocabulary. Load it on the model that it was trained on."
         )
+
+
+def _is_cast_of(weight: torch.Tensor, original: torch.Tensor) -> bool:
+    """Whether `weight` is `original`, perhaps rounded: its own type says how, or its values if it was widened again."""
+    rounded = weight.to(torch.bfloat16)
+    coarse = rounded if torch.equal(rounded.to(weight.dtype), weight) else weight
+    return torch.equal(original.to(coarse.dtype), coarse)
 
 
 def _check_shape(name: str, part: str, tensor: torch.Tensor, expected: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hub.runtime import four_bit
+from hub.runtime.offloaded import weights_here
 
 
 def is_conv1d(module: nn.Module) -> bool:
@@ -42,8 +43,9 @@ def features(module: nn.Module) -> tuple[int, int]:
 
 def dense_weight(module: nn.Module, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Return the weight as (out_features, in_features); of an embedding as (width, vocabulary)."""
-    weight: Any = module.weight
-    if is_four_bit(module):
-        return four_bit.dequantize(weight, weight.quant_state, dtype)
-    data: torch.Tensor = weight.detach().to(dtype)
+    with weights_here(module):
+        weight: Any = module.weight
+        if is_four_bit(module):
+            return four_bit.dequantize(weight, weight.quant_state, dtype)
+        data: torch.Tensor = weight.detach().to(dtype)
     return data.T if is_conv1d(module) or is_embedding(module) else data

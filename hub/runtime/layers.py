@@ -6,6 +6,7 @@ Adapting gives a module a subclass of its own class.  So `isinstance` checks, `s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from types import MethodType
 from typing import Any
@@ -40,6 +41,11 @@ class Adapted:
         original: Any = super()
         return original.forward(*args, **kwargs)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # The class is made when a module is adapted, so a pickle names the one that it was made of.
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _revive, (type(self).hub_original,), state  # type: ignore[attr-defined]
+
 
 class AdaptedFourBit(Adapted):
     """The same for a 4-bit layer, whose own product is computed by `four_bit.product`."""
@@ -59,6 +65,11 @@ def _adapted_class(original: Any) -> Any:
     mixin = AdaptedFourBit if issubclass(original, four_bit.Linear4bit) else Adapted
     name = f"Adapted{original.__name__}"
     return type(name, (mixin, original), {"__module__": __name__, "hub_original": original})
+
+
+def _revive(original: Any) -> Any:
+    adapted = _adapted_class(original)
+    return adapted.__new__(adapted)
 
 
 def adapt(module: nn.Module, index: int, selection: Selection) -> None:
@@ -85,7 +96,7 @@ def restore(module: nn.Module) -> None:
             module.__dict__.pop(name, None)
 
 
-def clone_with(module: nn.Module, replaced: dict[str, torch.Tensor]) -> nn.Module:
+def clone_with(module: nn.Module, replaced: Mapping[str, torch.Tensor]) -> nn.Module:
     """Return a module that shares everything with `module` but the named parameters.
 
     replaced: parameter name -> value; a dotted name reaches into a submodule, which is cloned along.
@@ -96,13 +107,43 @@ def clone_with(module: nn.Module, replaced: dict[str, torch.Tensor]) -> nn.Modul
     for table in ("_parameters", "_buffers", "_modules"):
         clone.__dict__[table] = dict(module.__dict__[table])
     restore(clone)
-    inner: dict[str, dict[str, torch.Tensor]] = {}
+    own, inner = _by_child(replaced)
+    for name, value in own.items():
+        clone._parameters[name] = nn.Parameter(value, requires_grad=False)
+    for child, values in inner.items():
+        clone._modules[child] = clone_with(module._modules[child], values)  # type: ignore[arg-type]
+    return clone
+
+
+def follow(clone: nn.Module, module: nn.Module, replaced: Mapping[str, torch.Tensor]) -> None:
+    """Let a clone share what `module` holds now, and have what is replaced in the types that `module` has now."""
+    own, inner = _by_child(replaced)
+    for name, value in module._parameters.items():
+        if name not in own:
+            clone._parameters[name] = value
+        elif value is not None and not _is_alike(clone._parameters[name], value):
+            device = own[name].device if value.is_meta else value.device
+            clone._parameters[name] = nn.Parameter(own[name].to(device, value.dtype), requires_grad=False)
+    clone._buffers.update(module._buffers)
+    for child, values in inner.items():
+        follow(clone._modules[child], module._modules[child], values)  # type: ignore[arg-type]
+
+
+def _is_alike(mine: torch.Tensor | None, theirs: torch.Tensor) -> bool:
+    return mine is not None and mine.dtype == theirs.dtype and (theirs.is_meta or mine.device == theirs.device)
+
+
+Values = dict[str, torch.Tensor]
+
+
+def _by_child(replaced: Mapping[str, torch.Tensor]) -> tuple[Values, dict[str, Values]]:
+    """Return the parameters of the module itself, and those of each child by name."""
+    own: Values = {}
+    inner: dict[str, Values] = {}
     for name, value in replaced.items():
         child, dot, rest = name.partition(".")
         if dot:
             inner.setdefault(child, {})[rest] = value
         else:
-            clone._parameters[name] = nn.Parameter(value, requires_grad=False)
-    for child, values in inner.items():
-        clone._modules[child] = clone_with(module._modules[child], values)  # type: ignore[arg-type]
-    return clone
+            own[name] = value
+    return own, inner

@@ -13,7 +13,7 @@ from hub.client.sources import parse_source
 from hub.errors import AdapterNotFound, Conflict
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest
 from hub.refs import AdapterRef
-from hub.runtime.adapters import Placement, load_adapter
+from hub.runtime.adapters import Placement, load_adapter, placement_of
 from hub.runtime.attach import Attachment
 from hub.runtime.loaded import Loaded
 from hub.runtime.slots import Slots
@@ -184,21 +184,39 @@ class Library:
     def _reload(self, known: Known) -> Loaded:
         """Bring an adapter back.  The caller holds the lock, and has looked for it."""
         self.slots.check_room()
+        self._refuse_changed(known)
+        return self._take(known)
+
+    def _refuse_changed(self, known: Known) -> None:
         if _stamp(known.folder) != known.stamp:
             raise Conflict(
                 f"The files of {known.ref} have changed or gone since it was added, so it can't come back as it "
                 f"was. model.remove({known.ref!r}), then add it again."
             )
-        return self._take(known)
+
+    def check_unchanged(self) -> None:
+        """Raise Conflict if an adapter in memory couldn't be read again as it was."""
+        for adapter in self.slots:
+            self._refuse_changed(self._known[adapter.ref])
+
+    def place_again(self) -> None:
+        """Put every adapter in memory where the base is now, and in its type.  The caller holds the lock."""
+        placement = placement_of(self._attachment)
+        if placement == self.placement:
+            return
+        self.placement = placement
+        for adapter in self.slots:
+            self.slots.replace(self._read(self._known[adapter.ref]))
 
     def _take(self, known: Known) -> Loaded:
         """Read an adapter and give it a slot: both or neither."""
-        loaded = load_adapter(
-            known.ref, known.folder, self._attachment, self.placement, is_immutable=known.is_immutable
-        )
+        loaded = self._read(known)
         with self._attachment.adapted(self._attachment.names[index] for index in loaded.updates):
             self.slots.put(loaded)
         return loaded
+
+    def _read(self, known: Known) -> Loaded:
+        return load_adapter(known.ref, known.folder, self._attachment, self.placement, is_immutable=known.is_immutable)
 
 
 def _folder_name(ref: RefLike) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from torch import nn
 
 from hub.base.spec import BaseSpec
@@ -16,12 +14,12 @@ from hub.client.sources import parse_source
 from hub.errors import InvalidRequest
 from hub.refs import AdapterRef
 from hub.runtime import dense, four_bit, kernel
-from hub.runtime.adapters import Placement
+from hub.runtime.adapters import placement_of
 from hub.runtime.attach import Attachment
 from hub.runtime.base import load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
 from hub.runtime.library import Library, RefLike
-from hub.runtime.memory_spec import ends, spec_of
+from hub.runtime.memory_spec import spec_of
 from hub.runtime.model import Model
 from hub.runtime.modes import kept_tensors
 from hub.runtime.origin import Origin
@@ -108,7 +106,7 @@ def _make_model(
     selection = Selection()
     attachment = Attachment(base, selection)
     four_bit.keep_weights_unpacked(attachment.modules.values())
-    library = Library(Slots(slots), attachment, _placement(base, attachment), settings, check)
+    library = Library(Slots(slots), attachment, placement_of(attachment), settings, check)
     library.expect(resolved or {})
     base.eval()
     model = Model(base, library, attachment, selection, origin)
@@ -123,18 +121,3 @@ def _bring(model: Model, refs: tuple[RefLike, ...]) -> None:
         model.add(ref)
     if refs:
         model.use(refs[0])
-
-
-def _placement(base: nn.Module, attachment: Attachment) -> Placement:
-    """Return where adapters go, in the base's type; on a CPU float32 at least: its small bfloat16 products are slow."""
-    weight = next(value for value in base.parameters() if value.is_floating_point())
-    dtype = torch.promote_types(weight.dtype, torch.float32) if weight.device.type == "cpu" else weight.dtype
-    return Placement(dtype, weight.device, _tied_head(base, attachment))
-
-
-def _tied_head(base: Any, attachment: Attachment) -> str | None:
-    """Return the name of the output head if it shares the input embedding's weight."""
-    head, embedding = ends(base)
-    if head is None or embedding is None or head.weight is not embedding.weight:
-        return None
-    return next((name for name, module in attachment.modules.items() if module is head), None)

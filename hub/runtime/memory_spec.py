@@ -42,7 +42,7 @@ def _shape(name: str, value: torch.Tensor, packed: Mapping[str, nn.Module]) -> T
 
 
 def _read(value: torch.Tensor | None, module: Any, start: int, count: int) -> Block | None:
-    if value is None:
+    if value is None or value.is_meta:
         return None
     if module is None:
         flat = value.detach().reshape(-1)[start : start + count].cpu().contiguous()

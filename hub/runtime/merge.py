@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from hub.errors import Incompatible, InvalidRequest
 from hub.runtime import dense, four_bit, targets
+from hub.runtime.offloaded import bias_here, weights_here
 from hub.runtime.selection import Choice
 from hub.runtime.updates import Substitute, Update
 
@@ -122,7 +123,8 @@ def merge(
     for index, update in choice.updates.items():
         module = modules[names[index]]
         if targets.has_dense_form(update, module):
-            updates[index] = _merge_module(names[index], module, update, mode, read, agreement)
+            with weights_here(module):
+                updates[index] = _merge_module(names[index], module, update, mode, read, agreement)
         else:
             updates[index] = update  # a norm with other parameters, say: it is one module already
     if mode == "requant":
@@ -185,7 +187,7 @@ def _densify_others(
 
 def _substitute_dense(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> Substitute:
     """weight: (out, in); of an embedding (width, vocabulary)."""
-    own: Any = getattr(module, "bias", None)
+    own = bias_here(module)
     kept = own if bias is None else bias.to(weight.dtype if own is None else own.dtype)
     if dense.is_embedding(module):
         rows = weight.t().contiguous()
@@ -201,6 +203,6 @@ def _embed(module: Any, rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _substitute_four_bit(module: Any, codes: torch.Tensor, state: Any, bias: torch.Tensor | None) -> Substitute:
-    kept = module.bias if bias is None else bias
+    kept = bias_here(module) if bias is None else bias
     run = partial(four_bit.product, weight=codes, state=state, bias=kept, compute_dtype=module.compute_dtype)
     return Substitute(run, four_bit.FourBitWeight(codes, state), kept)

@@ -24,6 +24,7 @@ from hub.runtime.merge import MergeReport
 from hub.runtime.merge_claim import MergeClaim
 from hub.runtime.mixed import mix
 from hub.runtime.modes import kept_tensors
+from hub.runtime.module_ways import ModuleWays
 from hub.runtime.origin import Origin
 from hub.runtime.original import OriginalWeights
 from hub.runtime.probe import compare, distribution, probe_inputs
@@ -31,7 +32,7 @@ from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
 
 
-class Model:
+class Model(ModuleWays):
     """A base model that runs adapters.  What it doesn't define itself, it hands to the base.
 
         model = hub.load("./base-model", "task/qa@v2")
@@ -259,11 +260,6 @@ class Model:
     def tokenizer(self) -> Any:
         """The base's tokenizer.  Raises BaseNotFound if it has none."""
         return self._origin.tokenizer
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "base":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.base, name)
 
     # --- helpers
 

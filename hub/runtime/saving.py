@@ -16,6 +16,7 @@ from torch import nn
 from hub.errors import InvalidRequest, Unsupported
 from hub.runtime import dense, four_bit
 from hub.runtime.memory_spec import ends
+from hub.runtime.offloaded import weights_here
 from hub.runtime.selection import Choice
 from hub.runtime.updates import Replaced, Substitute, Update
 
@@ -99,7 +100,9 @@ def _state(updates: Mapping[str, Update], modules: Mapping[str, nn.Module]) -> t
     state: dict[str, torch.Tensor] = {}
     ties = True
     for name, module in modules.items():
-        for path, value in _parameters(name, module, updates.get(name), updates):
+        with weights_here(module):
+            own = list(_parameters(name, module, updates.get(name), updates))
+        for path, value in own:
             source = _source(module, path)
             if source is not None and id(source) in seen:
                 if torch.equal(seen[id(source)], value):

@@ -63,8 +63,9 @@ class Selection:
         finally:
             self._local.choice = before
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Selection:
-        # A copied model starts with the same answer, and then goes its own way.
-        copied = Selection()
-        copied.shared = self.shared
-        return copied
+    def __getstate__(self) -> dict[str, Choice]:
+        # A copied model starts with the same answer for all threads, and then goes its own way.
+        return {"shared": self.shared}
+
+    def __setstate__(self, state: dict[str, Choice]) -> None:
+        self.shared, self._local = state["shared"], threading.local()

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.errors import Unavailable
 from hub.runtime.loaded import Loaded
@@ -63,6 +63,11 @@ class Slots:
         with self.lock:
             self._to_evict(1)
 
+    def replace(self, adapter: Loaded) -> None:
+        """Let `adapter` stand for the one of the same ref, in its place."""
+        with self.lock:
+            self._loaded[adapter.ref] = adapter
+
     def drop(self, ref: str) -> Loaded:
         with self.lock:
             if self.bank is not None:
@@ -93,6 +98,19 @@ class Slots:
                 self._pins[ref] -= 1
                 if not self._pins[ref]:
                     del self._pins[ref]
+
+    def keep_pinned(self, refs: Iterable[str]) -> None:
+        """Let these alone be pinned: nothing runs in a copy yet."""
+        self._pins = {}
+        self.pin(refs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a lock of its own.
+        with self.lock:
+            return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=RLock())
 
     def _to_evict(self, wanted: int) -> list[str]:
         excess = len(self._loaded) + wanted - self.count

@@ -9,6 +9,7 @@ from torch import nn
 
 from hub.runtime import dense
 from hub.runtime.build import embed_scale
+from hub.runtime.layers import follow
 from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
 
 Parameters = tuple[torch.Tensor, torch.Tensor | None]
@@ -61,6 +62,7 @@ def _with_tokens(update: Tokens | TokenLogits, module: nn.Module, weight: torch.
 
 
 def _replaced(update: Replaced, module: nn.Module, weight: torch.Tensor) -> Parameters:
+    follow(update.shadow, module, update.values)
     own = module._parameters.get("weight")
     is_other = update.shadow._parameters.get("weight") is not own
     weight = dense.dense_weight(update.shadow) if is_other else weight

@@ -7,12 +7,14 @@ memory.  An update costs two matrix products, the second of which scales and add
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from hub.runtime.layers import follow
 
 
 class Update(ABC):
@@ -74,7 +76,7 @@ def add_product(
 
     out: (..., out); hidden: (rows, rank); b_t: (rank, out).
     """
-    if out.dtype == hidden.dtype and not torch.is_grad_enabled() and out.is_contiguous():
+    if out.dtype == hidden.dtype == b_t.dtype and not torch.is_grad_enabled() and out.is_contiguous():
         flat = out.view(-1, out.shape[-1])
         flat.addmm_(hidden, b_t, alpha=scaling)
         if bias is not None:
@@ -163,15 +165,16 @@ class TokenLogits(Update):
 class Replaced(Update):
     """A module with some of its parameters replaced (modules_to_save, trained biases), then a low-rank update or none.
 
-    shadow: a module of its own that shares everything else with the base's.
+    shadow: a module of its own that shares everything else with the base's.  values: parameter -> what replaces it.
     """
 
-    __slots__ = ("_tensors", "shadow", "then")
+    __slots__ = ("shadow", "then", "values")
 
-    def __init__(self, shadow: nn.Module, tensors: Sequence[torch.Tensor], then: Update | None = None) -> None:
-        self.shadow, self.then, self._tensors = shadow, then, tuple(tensors)
+    def __init__(self, shadow: nn.Module, values: Mapping[str, torch.Tensor], then: Update | None = None) -> None:
+        self.shadow, self.then, self.values = shadow, then, values
 
     def run(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        follow(self.shadow, layer, self.values)  # the base may have been converted, or its weights just brought in
         out = self.shadow(*args, **kwargs)
         return out if self.then is None else self.then.finish(self.shadow, args[0], out)
 
@@ -180,7 +183,7 @@ class Replaced(Update):
         return replaced
 
     def tensors(self) -> Sequence[torch.Tensor]:
-        return [*self._tensors, *(self.then.tensors() if self.then else ())]
+        return [*self.values.values(), *(self.then.tensors() if self.then else ())]
 
 
 class Substitute(Update):
