@@ -44,10 +44,15 @@ def refs_of(uses: Iterable[Use]) -> list[Ref]:
 
 def check_rows(rows: Sequence[Use], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise InvalidRequest unless there is one entry for every row of the batch."""
-    given = [kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")] + list(args[:1])
-    batch = next((len(value) for value in given if isinstance(value, torch.Tensor)), None)
+    batch = batch_size(args, kwargs)
     if not rows or (batch is not None and batch != len(rows)):
         raise InvalidRequest(
             f"adapters names {len(rows)} rows, and the batch has {batch or 'some'}. Give one ref or None for every "
             "row, or a single ref for all."
         )
+
+
+def batch_size(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """Return how many rows a call has; None where no argument that is known says so."""
+    given = [kwargs.get(name) for name in ("input_ids", "inputs", "inputs_embeds")] + list(args[:1])
+    return next((len(value) for value in given if isinstance(value, torch.Tensor)), None)

@@ -10,7 +10,7 @@ Eager code needs none of this: there an adapter is as large as its tensors, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hub.errors import Incompatible, Unsupported
+from hub.errors import AdapterNotFound, Incompatible, InvalidRequest, Unsupported
 from hub.runtime import dense
+from hub.runtime.choosing import batch_size
 from hub.runtime.loaded import Loaded
-from hub.runtime.selection import BARE, Choice
+from hub.runtime.selection import Choice, Selection
 from hub.runtime.updates import LowRank
 
 MAX_ROWS = 1024
@@ -60,9 +61,9 @@ class ModuleSlots:
 
 
 class SlotBank:
-    """The fixed slots of all compiled modules.  Calls take turns: the rows are one tensor for all of them.
+    """The fixed slots of all compiled modules.  Forward passes take turns: the rows are one tensor for all of them.
 
-    lock: whose turn it is, held for as long as a call runs.
+    lock: whose turn it is, held for as long as a pass runs.
     slots_lock: that of `Slots`, under which slots and rows change, so that no adapter leaves its slot before the rows
         name it.  It is taken by who holds `lock`, never the other way round.
     """
@@ -87,9 +88,7 @@ class SlotBank:
             module.__dict__["hub_slots"] = self._modules[index]
         self._free = list(range(count, 0, -1))
         self._numbers: dict[str | None, int] = {None: 0}
-        self._selected: Choice | None = None
-        self._offered = BARE
-        self._running = 0
+        self._selected: list[int] = []
         self.lock, self._slots_lock = RLock(), slots_lock
 
     def check(self, adapter: Loaded) -> None:
@@ -116,53 +115,42 @@ class SlotBank:
                 module.write(slot, None)
         self._free.append(slot)
 
-    def select(self, choice: Choice) -> None:
+    def runs(self, forward: Callable[..., Any], selection: Selection) -> Callable[..., Any]:
+        """Return a compiled `forward` that computes what is chosen where it is called.
+
+        A row of the batch that is several there (beams) lies next to its copies.
+        """
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with self.selected(selection.current, batch_size(args, kwargs)):
+                return forward(*args, **kwargs)
+
+        return run
+
+    def check_choice(self, choice: Choice) -> None:
+        """Raise Unsupported for a weighted sum, AdapterNotFound for what has left its slot."""
+        self._numbers_of(choice)
+
+    def select(self, choice: Choice, batch: int | None = None) -> None:
         """Let every row of the next batch use `choice`.  Raises Unsupported for a weighted sum."""
-        if self._selected is choice:
-            return
         numbers = self._numbers_of(choice)
+        if len(numbers) > 1:
+            numbers = _repeated(numbers, batch or len(numbers))
+        if numbers == self._selected:
+            return
         if len(numbers) == 1:
             self._rows.fill_(numbers[0])
         else:
             self._rows[: len(numbers)] = torch.tensor(numbers, device=self._rows.device)
-        self._selected = choice
-
-    def offer(self, choice: Choice) -> None:
-        """Let calls that choose nothing themselves use `choice`; one that is running goes on with its own.
-
-        Raises Unsupported for a weighted sum; nothing has changed then.
-        """
-        with self._slots_lock:
-            self._numbers_of(choice)
-            self._offered = choice
-            if not self._running:
-                self.select(choice)
+        self._selected = numbers
 
     @contextmanager
-    def selected(self, choice: Choice) -> Iterator[None]:
-        """Let compiled code use `choice` while the block runs, and other threads wait.
-
-        After the outermost block it uses what was offered last: a `use` while it ran is for the calls that follow.
-        """
+    def selected(self, choice: Choice, batch: int | None = None) -> Iterator[None]:
+        """Let compiled code use `choice` while the block runs, and other threads wait."""
         with self.lock:
-            around = self._begin(choice)
-            try:
-                yield
-            finally:
-                self._end(around)
-
-    def _begin(self, choice: Choice) -> Choice | None:
-        """Select, and return the choice of the block around this one, if there is one."""
-        with self._slots_lock:
-            around = self._selected if self._running else None
-            self.select(choice)
-            self._running += 1
-            return around
-
-    def _end(self, around: Choice | None) -> None:
-        with self._slots_lock:
-            self._running -= 1
-            self.select(self._offered if around is None else around)
+            with self._slots_lock:
+                self.select(choice, batch)
+            yield
 
     def _numbers_of(self, choice: Choice) -> list[int]:
         return [self._number(label) for label in (choice.rows or (choice.label,))]
@@ -172,7 +160,17 @@ class SlotBank:
             raise Unsupported(
                 "A compiled model has fixed slots, and a weighted sum has no slot. Merge it, or save it as an adapter."
             )
-        return self._numbers[label]  # type: ignore[index]
+        number = self._numbers.get(label)  # type: ignore[call-overload]
+        if number is None:
+            raise AdapterNotFound(f"{label} has left its slot. Load the model with more: hub.load(…, slots=…).")
+        return number
+
+
+def _repeated(numbers: list[int], batch: int) -> list[int]:
+    """Return the slot of every row of a batch, in which each row that was named lies next to its copies (beams)."""
+    if batch % len(numbers):
+        raise InvalidRequest(f"adapters names {len(numbers)} rows, and the batch has {batch}. Name one for every row.")
+    return [number for number in numbers for _ in range(batch // len(numbers))]
 
 
 def check_compilable(adapters: Sequence[Loaded], names: Mapping[int, str], rank: int) -> None:

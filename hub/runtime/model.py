@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Model(ModuleWays):
         model.generate(**inputs, adapters=["task/qa@v2", None])         # one adapter per row
 
     Any number of threads may generate, each with its own adapters.  `use` is for all threads; `using` and
-    `generate(adapters=…)` are for the calling one.
+    `generate(adapters=…)` are for the calling thread or asyncio task.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Model(ModuleWays):
 
     @property
     def active(self) -> str | Mapping[str, float] | None:
-        """What this thread's next forward pass uses: a ref, refs with weights, or None for the bare base."""
+        """What the next forward pass of this code uses: a ref, refs with weights, or None for the bare base."""
         return self._selection.current.label
 
     def add(self, ref: Ref) -> str:
@@ -104,12 +104,15 @@ class Model(ModuleWays):
 
     @contextmanager
     def using(self, adapter: Use | Sequence[Use], *, rank: int | None = None) -> Iterator[Model]:
-        """Choose for this thread, for a block: `with model.using("task/qa@v2"): …`.
+        """Choose for a block: `with model.using("task/qa@v2"): …`.
 
         adapter: as in `use`, or a list with one entry for every row of the batches to come.
+        It holds for the thread or asyncio task that runs the block, and for the tasks that are started in it.  In a
+        generator it holds for what the generator itself calls; a call from elsewhere while the generator waits raises
+        Conflict unless it names its adapters.
         """
         self._claim.refuse_while_merged("switch")
-        with self._choice_of(rows_of(adapter), rank, add=False):
+        with self._choice_of(rows_of(adapter), rank):
             yield self
 
     def compile(self, *, max_rank: int | None = None, **options: Any) -> None:
@@ -126,8 +129,8 @@ class Model(ModuleWays):
             kept_tensors(),
         ):  # every adapter is in the bank, also one that another thread is adding
             self._claim.refuse_change("be compiled")
-            self._library.slots.bank = self._make_bank(max_rank)
-            self.base.forward = torch.compile(self.base.forward, **options)
+            bank = self._library.slots.bank = self._make_bank(max_rank)
+            self.base.forward = bank.runs(torch.compile(self.base.forward, **options), self._selection)
 
     def _make_bank(self, max_rank: int | None) -> SlotBank:
         slots = self._library.slots
@@ -144,7 +147,7 @@ class Model(ModuleWays):
         bank = SlotBank(modules, names, slots.count, rank, self._library.placement.dtype, slots.lock)
         for adapter in loaded:
             bank.put(adapter)
-        bank.offer(self._selection.shared)
+        bank.check_choice(self._selection.shared)
         return bank
 
     # --- describing
@@ -272,7 +275,7 @@ class Model(ModuleWays):
         rows = rows_of(adapters)
         if rows is adapters:
             check_rows(rows, args, kwargs)
-        return self._choice_of(rows, add=True)
+        return self._choice_of(rows, is_call=True)
 
     @contextmanager
     def _keep_choice(self) -> Iterator[None]:
@@ -280,27 +283,29 @@ class Model(ModuleWays):
         with self._library.slots.lock:
             choice = self._selection.current
             self._library.slots.pin(choice.refs)
-        with self._in_force(choice):
+        with self._in_force(choice, is_call=True):
             yield
 
     @contextmanager
-    def _choice_of(self, rows: Sequence[Use], rank: int | None = None, *, add: bool) -> Iterator[None]:
-        """Choose for this thread: one adapter per row, or one for all."""
-        with self._library.held(refs_of(rows), add=add):
+    def _choice_of(self, rows: Sequence[Use], rank: int | None = None, *, is_call: bool = False) -> Iterator[None]:
+        """Choose for a block: one adapter per row, or one for all.  A call adds those that aren't loaded."""
+        with self._library.held(refs_of(rows), add=is_call):
             choices = [self._choose(row, rank) for row in rows]
             if all(choice is choices[0] for choice in choices):
                 choice = choices[0]
             else:
                 choice = mix(choices, self._attachment.names, self._library.placement.device)
             self._library.slots.pin(choice.refs)
-        with self._in_force(choice):
+        with self._in_force(choice, is_call=is_call):
             yield
 
     @contextmanager
-    def _in_force(self, choice: Choice) -> Iterator[None]:
+    def _in_force(self, choice: Choice, *, is_call: bool) -> Iterator[None]:
         bank = self._library.slots.bank
         try:
-            with self._selection.override(choice), bank.selected(choice) if bank else nullcontext():
+            if bank is not None:
+                bank.check_choice(choice)
+            with self._selection.override(choice, is_call=is_call):
                 yield
         finally:
             self._library.slots.unpin(choice.refs)
@@ -311,7 +316,7 @@ class Model(ModuleWays):
         with slots.lock:
             self._claim.refuse_change("switch")  # a merge may have begun while the adapter was read
             if slots.bank is not None:
-                slots.bank.offer(choice)  # first: it refuses what has no slot
+                slots.bank.check_choice(choice)
             slots.pin(choice.refs)
             before, self._selection.shared = self._selection.shared, choice
             slots.unpin(before.refs)

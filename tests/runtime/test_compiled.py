@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -132,10 +133,10 @@ def test_an_adapter_can_t_leave_while_a_call_that_ends_goes_back_to_it(compiled,
             model.use(folders[2])
             model.remove(folders[0])
 
-    def overtaken(choice):
-        if choice.label == str(folders[0]) and choice is not slots.bank._selected:
+    def overtaken(choice, *batch):
+        if choice.label == str(folders[0]):
             in_thread(switch_and_remove)
-        select(choice)
+        select(choice, *batch)
 
     monkeypatch.setattr(slots.bank, "select", overtaken)
     logits(model, ROWS, adapters=folders[1])
@@ -153,6 +154,35 @@ def test_a_weighted_sum_that_is_refused_changes_nothing(compiled, folders):
     assert model.active == str(folders[0])
     assert says(folders[0])
     model.remove(folders[1])
+
+
+def test_beams_of_a_mixed_batch_keep_their_row_s_adapter(bases, folders):
+    eager = load_model(bases("llama"), *folders)
+    model = load_model(bases("llama"), *folders)
+    model.compile(backend="eager")
+    options = {"max_new_tokens": 4, "num_beams": 3, "do_sample": False, "pad_token_id": 0}
+    rows = [folders[2], None, folders[0]]
+    expected = eager.generate(input_ids=ROWS, adapters=rows, **options)
+    assert torch.equal(model.generate(input_ids=ROWS, adapters=rows, **options), expected)
+
+
+def test_tasks_in_one_thread_keep_their_own_adapters_in_compiled_code(bases, folders):
+    eager = load_model(bases("llama"), *folders)
+    model = load_model(bases("llama"), *folders)
+    model.compile(backend="eager")
+    logits(model, ROWS)
+
+    async def run(folder):
+        with model.using(folder):
+            for _ in range(2):
+                await asyncio.sleep(0)
+                assert relative_error(logits(model, ROWS), expected[folder]) <= 1e-5
+
+    async def both():
+        await asyncio.gather(run(folders[1]), run(folders[2]))
+
+    expected = {folder: logits(eager, ROWS, adapters=folder) for folder in folders}
+    asyncio.run(both())
 
 
 @pytest.mark.slow
