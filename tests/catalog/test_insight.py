@@ -42,6 +42,11 @@ class World:
         publisher.push("task/qa", rank=4, alpha=12)
         self.reads = 0
 
+    @property
+    def versions(self) -> World:
+        """Stand in for the registry whose reads are counted."""
+        return self
+
     def open_file(self, *args: Any) -> StoredFile:
         stored = self.registry.versions.open_file(*args)
 
@@ -145,7 +150,7 @@ def test_a_difference_is_shown_to_those_who_may_read_both_versions(world: World,
 
     insights, pair = Insights(tmp_path), (world.version(1), world.version(2))
     assert insights.changes(world.registry, world.actor, *pair).rows
-    half = SimpleNamespace(open_file=open_file)
+    half = SimpleNamespace(versions=SimpleNamespace(open_file=open_file))
     found = insights.changes(half, world.actor, *pair)  # type: ignore[arg-type]
     assert (found.rows, found.mean_cosine) == ((), None)
     assert "gated" in found.note
@@ -177,7 +182,7 @@ def test_weights_in_an_object_store_are_read_in_a_few_requests(world: World, tmp
 
         return replace(stored, open=fetch)
 
-    store = SimpleNamespace(open_file=open_counted)
+    store = SimpleNamespace(versions=SimpleNamespace(open_file=open_counted))
     view = Insights(tmp_path).layers(store, world.actor, world.version(1))  # type: ignore[arg-type]
     assert len(view.rows) == 4  # eight tensors
     assert len(asked) == 2  # config and weights, each in one piece

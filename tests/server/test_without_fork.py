@@ -22,7 +22,7 @@ for name in ("fcntl", "grp", "pwd", "resource", "gunicorn"):
     sys.modules[name] = None
 for name in ("pread", "pwrite", "fork", "sendfile", "O_DIRECTORY"):
     delattr(os, name)
-from hub.web import serve
+from hub.web.server import serve
 serve.run_gunicorn = serve.run_waitress
 from hub.cli import main
 main()
