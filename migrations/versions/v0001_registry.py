@@ -210,8 +210,16 @@ def _create_adapters() -> None:
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_adapters_base_id_bases")),
         sa.ForeignKeyConstraint(["namespace_id"], ["namespaces.id"], name=op.f("fk_adapters_namespace_id_namespaces")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_adapters")),
-        sa.UniqueConstraint("namespace_id", "name", name=op.f("uq_adapters_namespace_id_name")),
     )
+    op.create_index(
+        "ux_adapters_living",
+        "adapters",
+        ["namespace_id", "name"],
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index("ix_adapters_named", "adapters", ["namespace_id", "name"], unique=False)
     op.create_index(op.f("ix_adapters_base_id"), "adapters", ["base_id"], unique=False)
     op.create_index("ix_adapters_downloads", "adapters", ["downloads", "id"], unique=False)
     op.create_index("ix_adapters_full_name", "adapters", ["full_name", "id"], unique=False)

@@ -26,7 +26,10 @@ def first_start(context: Context) -> NewToken | None:
     def work(session: Session) -> NewToken | None:
         if session.scalar(select(func.count()).select_from(UserRow)):
             return None
-        user = _add_user(context, session, FIRST_USER, admin=True)
+        try:
+            user = _add_user(context, session, FIRST_USER, admin=True)
+        except Conflict:  # between the two questions, another server's first start ended
+            return None
         actor = Actor(user.name, user.id, ALL_SCOPES, admin=True)
         token = tokens.add(context, session, user, "first start", ALL_SCOPES, namespace=None, expires_at=None)
         audit.record(context, session, actor, "server.start", FIRST_USER, token=token.token.id)

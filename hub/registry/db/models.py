@@ -33,6 +33,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -139,12 +140,21 @@ class AdapterRow(Model):
 
     recent_id: id of the newest version, 0 without one; the catalog shows only adapters above 0.
     revision: counts the mutations of the adapter and of all that hangs on it, so that a cache knows when it is old.
-    deleted_at: a tombstone, which keeps the name with its namespace.
+    deleted_at: a tombstone, which keeps the name with its namespace and its last number.  An adapter that is made again
+    under the name is another row: nothing that hangs on the old one is readable by way of the new one.
     """
 
     __tablename__ = "adapters"
     __table_args__ = (
-        UniqueConstraint("namespace_id", "name"),
+        Index(
+            "ux_adapters_living",
+            "namespace_id",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("ix_adapters_named", "namespace_id", "name"),
         Index("ix_adapters_recent", "recent_id", "id"),
         Index("ix_adapters_downloads", "downloads", "id"),
         Index("ix_adapters_full_name", "full_name", "id"),

@@ -53,7 +53,7 @@ def _note_change(session: Session, target: str) -> None:
     if "/" in name:
         session.execute(
             update(AdapterRow)
-            .where(AdapterRow.full_name == name)
+            .where(AdapterRow.full_name == name, AdapterRow.deleted_at.is_(None))
             .values(revision=AdapterRow.revision + 1)
             .execution_options(synchronize_session=False)
         )

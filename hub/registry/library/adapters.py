@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,16 @@ from hub.errors import Conflict, InvalidRequest
 from hub.refs import AdapterName, AdapterRef
 from hub.registry.accounts import quotas
 from hub.registry.context import DELETE_WINDOW, Context
-from hub.registry.db.models import AdapterRow, AliasRow, BaseRow, CommitRow, NamespaceRow, UserRow, VersionRow
+from hub.registry.db.models import (
+    AdapterRow,
+    AliasRow,
+    BaseRow,
+    BlobGrantRow,
+    CommitRow,
+    NamespaceRow,
+    UserRow,
+    VersionRow,
+)
 from hub.registry.events import audit
 from hub.registry.library.lookup import find_adapter, find_namespace_to_publish
 from hub.registry.rights.access import Action, Actor
@@ -47,27 +57,29 @@ def create(context: Context, actor: Actor, name: AdapterName, *, private: bool =
 def lock_or_add(
     context: Context, session: Session, namespace: NamespaceRow, name: AdapterName, private: bool | None
 ) -> AdapterRow:
-    """Return the adapter's row, locked; make it, or wake up its tombstone, if it isn't there."""
-    query = select(AdapterRow).where(AdapterRow.namespace_id == namespace.id, AdapterRow.name == name.name)
+    """Return the adapter's row, locked; make it if it isn't there.
+
+    One that was deleted is left where it is: whoever makes the name again gets a row that has nothing of the old one
+    but the number at which it ended.
+    """
+    same_name = (AdapterRow.namespace_id == namespace.id, AdapterRow.name == name.name)
+    query = select(AdapterRow).where(*same_name, AdapterRow.deleted_at.is_(None))
     row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    if row is not None:
+        return row
+    quotas.check_adapters(session, namespace)
     now = context.now()
-    if row is None:
-        quotas.check_adapters(session, namespace)
-        row = AdapterRow(
-            namespace_id=namespace.id,
-            name=name.name,
-            full_name=str(name),
-            private=bool(private),
-            created_at=now,
-            updated_at=now,
-        )
-        session.add(row)
-        session.flush()
-    elif row.deleted_at is not None:
-        quotas.check_adapters(session, namespace)
-        row.deleted_at, row.head, row.private = None, None, bool(private)
-        row.created_at = row.updated_at = now
-        session.flush()
+    row = AdapterRow(
+        namespace_id=namespace.id,
+        name=name.name,
+        full_name=str(name),
+        private=bool(private),
+        last_number=session.scalar(select(func.max(AdapterRow.last_number)).where(*same_name)) or 0,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(row)
+    session.flush()
     return row
 
 
@@ -159,6 +171,7 @@ def delete(context: Context, actor: Actor, name: AdapterName) -> None:
             session.flush()
             refresh(session, row)
             row.deleted_at, row.head = now, None
+        session.execute(delete_rows(BlobGrantRow).where(BlobGrantRow.adapter == str(name)))
         audit.record(context, session, actor, "adapter.delete", str(name), name.namespace)
 
     context.database.transact(work)

@@ -23,11 +23,13 @@ def find_adapter(
     read it but not do this.
     """
     query = select(AdapterRow, NamespaceRow).join(NamespaceRow)
-    query = query.where(NamespaceRow.name == name.namespace, AdapterRow.name == name.name)
+    query = query.where(
+        NamespaceRow.name == name.namespace, AdapterRow.name == name.name, AdapterRow.deleted_at.is_(None)
+    )
     if lock:
         query = query.with_for_update(of=AdapterRow).execution_options(populate_existing=True)
     found = session.execute(query).first()
-    if found is None or found[0].deleted_at is not None:
+    if found is None:
         raise no_adapter(name)
     row, namespace = found
     if not permissions.may_read(session, actor, namespace, row.private):
