@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m pip install --progress-bar off -c requirements.lock
 # pip's progress in a line per package; all that it says is kept in a file.
 SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Collecting|Installing|Successfully|ERROR|error)' || true; } | cut -c1-100
 TYPES := .build/types
+DOCS := .venvs/docs/bin
 
-.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry demo browser screenshots lock clean
+.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry demo docs browser screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -46,10 +47,14 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(READY)  ## mypy, over the tree as it is installed: cli/ is hub.cli, web/ is hub.web
+# Links that look as the package is installed: cli/ is hub.cli, web/ is hub.web.
+.PHONY: $(TYPES)
+$(TYPES):
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/hub
 	@for entry in $(CURDIR)/hub/*; do ln -s $$entry $(TYPES)/hub/; done
 	@for part in cli web migrations; do ln -s $(CURDIR)/$$part $(TYPES)/hub/$$part; done
+
+types: $(READY) $(TYPES)  ## mypy, over the tree as it is installed
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p hub
 
 test-fast: $(READY) browser
@@ -72,6 +77,12 @@ bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 
 demo: $(READY_TO_RUN)  ## train, push, browse, load in 4 bit, switch, merge: for real
 	$(BIN)/lorahub demo
+
+docs: $(READY) $(TYPES)  ## the documentation as a site, in .build/site
+	@test -x $(DOCS)/mkdocs || { $(PYTHON) -m venv .venvs/docs && $(DOCS)/python -m pip install -q -r docs/requirements.txt; }
+	@$(BIN)/python -m hub.web.api > docs/openapi.json
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
+	@echo "The site is in .build/site: open .build/site/index.html"
 
 screenshots: $(READY) browser  ## the pictures in docs/images, of a registry made for them
 	$(BIN)/python -m tests.catalog.screenshots catalog
