@@ -52,11 +52,18 @@ def _show_adapter(adapter: AdapterInfo, versions: tuple[VersionInfo, ...], out: 
             "downloads": adapter.downloads,
             "aliases": [f"@{item.alias} -> {item.version}" for item in adapter.aliases],
             "latest": adapter.latest,
+            "drafts": _drafts(adapter),
         }
     )
     out.line("")
     header = ("version", "created", "by", "rank", "method", "size", "aliases", "state", "message")
     out.rows(header, [_row(version) for version in versions])
+
+
+def _drafts(adapter: AdapterInfo) -> list[str]:
+    """`refs/draft/mia: There is no adapter_model.safetensors …`, one per draft that we may see."""
+    drafts = adapter.raw.get("drafts") or []
+    return [f"{draft.get('ref')}: {draft.get('problem')}" for draft in drafts if isinstance(draft, dict)]
 
 
 def _row(version: VersionInfo) -> tuple[object, ...]:
@@ -76,6 +83,8 @@ def _row(version: VersionInfo) -> tuple[object, ...]:
 def _state(version: VersionInfo) -> str:
     if version.yanked:
         return f"yanked: {version.yanked.reason}"
+    if version.raw.get("branch"):
+        return f"on the branch {version.raw['branch']}"
     return _advice(version.deprecated)
 
 

@@ -16,7 +16,7 @@
     ├─ IntegrityError                 422  exit 6
     │  ├─ DigestMismatch                   (bytes are not the ones that were named)
     │  ├─ InvalidAdapter                   (files that are not one whole, valid adapter)
-    │  │  └─ InvalidSafetensors  UnsafeFile   (a file that is malformed, or that is never stored)
+    │  │  └─ InvalidSafetensors  UnsafeFile  DraftKept   (malformed; never stored; kept as a draft)
     │  └─ InvalidManifest
     ├─ Incompatible                   409  exit 7
     │  └─ Unsupported                      (a feature that we do not compute exactly)
@@ -155,6 +155,12 @@ class InvalidSafetensors(InvalidAdapter):
 
 class UnsafeFile(InvalidAdapter):
     code = "unsafe_file"
+
+
+class DraftKept(InvalidAdapter):
+    """What was committed is no version, and waits as `details["draft"]` for the rest."""
+
+    code = "draft_kept"
 
 
 class InvalidManifest(IntegrityError):

@@ -113,6 +113,8 @@ def parse_alias(text: str) -> str:
         raise InvalidRef(f"{text!r} can't be an alias: it reads as a version. Choose a word, e.g. prod.")
     if selector.lower() in _RESERVED_ALIASES:
         raise InvalidRef(f"{text!r} can't be an alias: lorahub moves it by itself. Choose another word, e.g. prod.")
+    if selector.startswith(("draft/", "refs/")):
+        raise InvalidRef(f"{text!r} can't be an alias: drafts are named so. Choose another word, e.g. prod.")
     return selector
 
 

@@ -108,13 +108,18 @@ def check_content(content: AdapterContent) -> None:
 
 def check_publishable(content: AdapterContent) -> None:
     """`check_content`, and raise InvalidAdapter for a field that no published adapter may set."""
-    forbidden = content.config.forbidden()
+    check_allowed(content.config)
+    check_content(content)
+
+
+def check_allowed(config: LoraConfig) -> None:
+    """Raise InvalidAdapter for a field that no published adapter may set."""
+    forbidden = config.forbidden()
     if forbidden:
         reasons = "; ".join(f"{item.name}: {item.why}" for item in forbidden)
         raise InvalidAdapter(
             f"adapter_config.json sets what no published adapter may: {reasons}.", fields=[f.name for f in forbidden]
         )
-    check_content(content)
 
 
 def summarize(items: Sequence[str], most: int = 3) -> str:

@@ -33,7 +33,7 @@ _LEFT_OUT_FILES = re.compile(
     re.IGNORECASE,
 )
 _LEFT_OUT_FOLDERS = re.compile(
-    r"(checkpoint-\d+|global_step\d+|runs|wandb|logs|mlruns|__pycache__|\..+)\Z", re.IGNORECASE
+    r"(checkpoint-\d+|last-checkpoint|global_step\d+|runs|wandb|logs|mlruns|__pycache__|\..+)\Z", re.IGNORECASE
 )
 _MAGICS = (
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle"),

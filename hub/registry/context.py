@@ -19,6 +19,8 @@ from hub.settings import ServerSettings
 
 UPLOAD_LIFETIME = timedelta(hours=24)
 DELETE_WINDOW = timedelta(hours=72)
+DRAFT_LIFETIME = timedelta(days=14)
+"""How long a draft waits for its next commit."""
 
 
 def utc_now() -> datetime:

@@ -25,9 +25,11 @@ from hub.registry.library import (
     drafts,
     files,
     importing,
+    lanes,
     metrics,
     publish,
     resolving,
+    revisions,
     uploads,
     versions,
 )
@@ -171,10 +173,20 @@ class Bases(Noun):
 class Commits(Noun):
     """Commits and trees, for the Hugging Face wire."""
 
-    tree = of(drafts.tree)
-    list = of(drafts.commits)
-    create = of(drafts.commit_tree)
-    open_file = of(drafts.open_at)
+    tree = of(revisions.tree)
+    list = of(revisions.commits)
+    open_file = of(revisions.open_at)
+    start = of(drafts.start)
+    create = of(drafts.commit)
+
+
+class Lanes(Noun):
+    """Branches and drafts, for the Hugging Face wire."""
+
+    drafts = of(lanes.drafts)
+    branches = of(lanes.branches)
+    create_branch = of(lanes.create_branch)
+    delete = of(lanes.delete)
 
 
 class Audit(Noun):
@@ -208,6 +220,7 @@ class Registry:
         self.blobs, self.uploads = Blobs(self), Uploads(self)
         self.versions, self.aliases, self.metrics = Versions(self), Aliases(self), Metrics(self)
         self.adapters, self.bases, self.commits = Adapters(self), Bases(self), Commits(self)
+        self.lanes = Lanes(self)
         self.webhooks, self.upkeep = Webhooks(self), Upkeep(self)
 
     @classmethod

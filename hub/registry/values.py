@@ -60,7 +60,7 @@ class Version:
 
     size_bytes: all files together.  parameters: numbers of the adapter's tensors together.  rank: the effective one
     (patterns counted).  base: the canonical id of the base object, or None if the adapter names none.
-    manifest_json: the canonical bytes; None in lists, where manifests are left out.
+    manifest_json: the canonical bytes; None in lists, where manifests are left out.  branch: None on `main`.
     """
 
     adapter: AdapterName
@@ -87,6 +87,7 @@ class Version:
     lineage: tuple[Lineage, ...] = ()
     metrics: tuple[Metric, ...] = ()
     manifest_json: bytes | None = None
+    branch: str | None = None
 
     @property
     def ref(self) -> AdapterRef:
@@ -383,7 +384,10 @@ class TreeFile:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """An accepted commit: a version, or a draft (version None) with what it still lacks."""
+    """An accepted commit: a version, or a draft (version None) with what it still lacks.
+
+    lane: the branch or draft that it was made on; None for `main`.
+    """
 
     id: str
     parent: str | None
@@ -393,6 +397,27 @@ class Commit:
     created_at: datetime
     version: int | None
     problem: str | None = None
+    lane: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What one author has sent that is no version yet.  ref: `refs/draft/<author>`.  problem: what it lacks."""
+
+    ref: str
+    author: str | None
+    commit: str
+    problem: str
+    updated_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A line of versions beside `main`, and the commit that it ends at."""
+
+    name: str
+    commit: str
 
 
 @dataclass(frozen=True, slots=True)

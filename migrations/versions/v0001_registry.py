@@ -35,6 +35,7 @@ def upgrade() -> None:
     _create_web_sessions()
     _create_aliases()
     _create_commits()
+    _create_lanes()
     _create_downloads()
     _create_lineage()
     _create_manifests()
@@ -60,6 +61,7 @@ def downgrade() -> None:
     op.drop_table("manifests")
     op.drop_table("lineage")
     op.drop_table("downloads")
+    op.drop_table("lanes")
     op.drop_table("commits")
     op.drop_table("aliases")
     op.drop_table("web_sessions")
@@ -344,6 +346,7 @@ def _create_versions() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("content_key", sa.String(length=64), nullable=False),
+        sa.Column("branch", sa.String(length=96), nullable=True),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("task", sa.String(length=96), nullable=True),
         sa.Column("license", sa.String(length=96), nullable=True),
@@ -426,6 +429,8 @@ def _create_commits() -> None:
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("lane", sa.String(length=200), nullable=True),
+        sa.Column("counted_bytes", sa.BigInteger(), nullable=False),
         sa.Column("user_id", BIG_ID, nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_commits_adapter_id_adapters")),
@@ -435,6 +440,23 @@ def _create_commits() -> None:
     )
     op.create_index("ix_commits_adapter_commit", "commits", ["adapter_id", "commit"], unique=False)
     op.create_index(op.f("ix_commits_version_id"), "commits", ["version_id"], unique=False)
+
+
+def _create_lanes() -> None:
+    op.create_table(
+        "lanes",
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("head", sa.String(length=40), nullable=False),
+        sa.Column("base", sa.String(length=40), nullable=True),
+        sa.Column("user_id", BIG_ID, nullable=True),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_lanes_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_lanes_user_id_users")),
+        sa.PrimaryKeyConstraint("adapter_id", "name", name=op.f("pk_lanes")),
+    )
+    op.create_index(op.f("ix_lanes_updated_at"), "lanes", ["updated_at"], unique=False)
 
 
 def _create_downloads() -> None:

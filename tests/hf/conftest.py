@@ -88,9 +88,30 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _add_large_files(made["several"])
     _add_git_files(made["git-style"])
     _add_leftovers(made["trainer"])
+    made |= _add_foreign(root, made["one"] / "adapter_model.safetensors")
     (made["pickled"] / "adapter_model.safetensors").unlink()
     (made["pickled"] / "adapter_model.bin").write_bytes(b"\x80\x04\x95.")
     return made
+
+
+def _add_foreign(root: Path, weights: Path) -> dict[str, Path]:
+    """What is no LoRA adapter of PEFT's, or not at the top: each with real weights, which must not be sent."""
+    loha = {"peft_type": "LOHA", "r": 8, "alpha": 8, "target_modules": ["q_proj"]}
+    files = {
+        "loha": {"adapter_config.json": json.dumps(loha), "adapter_model.safetensors": None},
+        "diffusers": {"pytorch_lora_weights.safetensors": None},
+        "full-model": {"config.json": "{}", "model.safetensors": None},
+        "named": {
+            "poet/adapter_config.json": json.dumps({"peft_type": "LORA"}),
+            "poet/adapter_model.safetensors": None,
+        },
+    }
+    for name, parts in files.items():
+        for path, text in parts.items():
+            target = root / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(weights.read_bytes() if text is None else text.encode())
+    return {name: root / name for name in files}
 
 
 _NAMES = ("one", "two", "several", "git-style", "trainer", "pickled")

@@ -17,7 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.utils import HfHubHTTPError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
@@ -119,14 +122,79 @@ def push_peft_model(facts: Facts) -> None:
     assert facts.native(f"/adapters/{repo}")["latest"] == "v1"
 
 
+def main_stays_good(facts: Facts) -> None:
+    """Whoever pushes a config that doesn't fit breaks no reader of main."""
+    repo = f"{facts.namespace}/stays-good"
+    model = train_a_little(facts)
+    model.push_to_hub(repo)
+    config = Path(facts.tmp / "adapter_config.json")
+    config.write_text(json.dumps(model.peft_config["default"].to_dict() | {"r": 16, "peft_type": "LORA"}, default=list))
+    HfApi().upload_file(repo_id=repo, path_in_repo=config.name, path_or_fileobj=str(config))
+    same(facts.logits(PeftModel.from_pretrained(facts.model(), repo)), facts.logits(model))
+    assert facts.native(f"/adapters/{repo}")["latest"] == "v1"
+
+
+def push_with_tokenizer_first(facts: Facts) -> None:
+    """What comes before the adapter waits for it, and is part of its first version."""
+    repo = f"{facts.namespace}/tokenizer-first"
+    api = HfApi()
+    api.create_repo(repo)
+    api.upload_file(repo_id=repo, path_in_repo="tokenizer.json", path_or_fileobj=b"{}")
+    train_a_little(facts).push_to_hub(repo)
+    assert "tokenizer.json" in api.list_repo_files(repo, revision="v1")
+
+
+def push_named_adapter(facts: Facts) -> None:
+    """A PEFT adapter with a name of its own lies in a folder: it is refused with the way to send it."""
+    model = get_peft_model(facts.model(), lora_config(facts), adapter_name="poet")
+    repo = f"{facts.namespace}/named"
+    with pytest.raises(HfHubHTTPError, match=r"\./poet"):
+        model.push_to_hub(repo)
+    model.save_pretrained(facts.tmp / "named")
+    HfApi().upload_folder(repo_id=repo, folder_path=str(facts.tmp / "named" / "poet"))
+    assert facts.native(f"/adapters/{repo}")["latest"] == "v1"
+
+
 def push_by_trainer(facts: Facts) -> None:
-    """Trainer(push_to_hub=True).train(), then trainer.push_to_hub()"""
-    repo = f"{facts.namespace}/trained"
+    """Trainer(push_to_hub=True).train(): its saves are drafts; trainer.push_to_hub() makes the one version."""
+    for strategy in ("every_save", "end"):
+        repo = f"{facts.namespace}/trained-{strategy.replace('_', '-')}"
+        trainer = make_trainer(facts, repo, strategy)
+        trainer.train()
+        trainer._finish_current_push()
+        assert facts.native(f"/adapters/{repo}")["latest"] is None, strategy
+        drafts = facts.native(f"/adapters/{repo}")["drafts"]
+        assert [draft["problem"][:26] for draft in drafts] == ["It was saved on the way. t"] * (strategy != "end"), (
+            drafts
+        )
+        trainer.push_to_hub()
+        shown = facts.native(f"/adapters/{repo}")
+        assert (shown["latest"], shown["versions"], shown["drafts"]) == ("v1", 1, []), shown
+        same(facts.logits(PeftModel.from_pretrained(facts.model(), repo)), facts.logits(trainer.model))
+
+
+def push_checkpoints(facts: Facts) -> None:
+    """hub_strategy="checkpoint": what would go on without its optimizer is not kept; the adapter itself is."""
+    for strategy in ("checkpoint", "all_checkpoints"):
+        repo = f"{facts.namespace}/{strategy.replace('_', '-')}"
+        trainer = make_trainer(facts, repo, strategy)
+        trainer.train()
+        trainer.push_to_hub()
+        shown = facts.native(f"/adapters/{repo}")
+        assert (shown["latest"], shown["versions"]) == ("v1", 1), shown
+        assert not [name for name in HfApi().list_repo_files(repo) if "checkpoint" in name]
+        refused = [job.exception() for job in trainer.push_in_progress.jobs if job.exception()]
+        assert refused
+        assert "hub_strategy" in str(refused[0])
+
+
+def make_trainer(facts: Facts, repo: str, strategy: str) -> Trainer:
     arguments = TrainingArguments(
-        output_dir=str(facts.tmp / "trainer"),
+        output_dir=str(facts.tmp / f"trainer-{strategy}"),
         push_to_hub=True,
         hub_model_id=repo,
-        max_steps=2,
+        hub_strategy=strategy,
+        max_steps=4,
         save_steps=2,
         per_device_train_batch_size=2,
         report_to=[],
@@ -134,13 +202,7 @@ def push_by_trainer(facts: Facts) -> None:
         disable_tqdm=True,
     )
     rows = [{"input_ids": list(range(8)), "labels": list(range(8))} for _ in range(4)]
-    trainer = Trainer(model=get_peft_model(facts.model(), lora_config(facts)), args=arguments, train_dataset=rows)
-    trainer.train()
-    trainer.push_to_hub()
-    shown = facts.native(f"/adapters/{repo}")
-    assert shown["latest"] is not None, shown
-    trained = facts.logits(trainer.model)
-    same(facts.logits(PeftModel.from_pretrained(facts.model(), repo, revision=shown["latest"])), trained)
+    return Trainer(model=get_peft_model(facts.model(), lora_config(facts)), args=arguments, train_dataset=rows)
 
 
 def lora_config(facts: Facts) -> LoraConfig:
@@ -168,7 +230,11 @@ STEPS: tuple[Callable[[Facts], None], ...] = (
     load_second_adapter,
     push_peft_model,
     load_by_transformers,
+    main_stays_good,
+    push_with_tokenizer_first,
+    push_named_adapter,
     push_by_trainer,
+    push_checkpoints,
 )
 
 

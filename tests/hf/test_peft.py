@@ -19,7 +19,11 @@ STEPS = (
     "load_second_adapter",
     "push_peft_model",
     "load_by_transformers",
+    "main_stays_good",
+    "push_with_tokenizer_first",
+    "push_named_adapter",
     "push_by_trainer",
+    "push_checkpoints",
 )
 
 

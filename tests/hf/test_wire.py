@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -88,6 +89,80 @@ def test_a_draft_is_refused_by_the_native_client_with_the_reason(
     refused = wire.server.cli("pull", "wire/draft", check=False)
     assert refused.returncode == 3
     assert "adapter_model.safetensors" in refused.stderr, refused.stderr
+    shown = wire.server.cli("show", "wire/draft").stdout
+    assert "refs/draft/admin: There is no adapter_model.safetensors" in shown
+    page = ask(wire, "GET", "/wire/draft")[2].decode()
+    assert "A draft of admin, no version:" in page
+    assert "adapter_model.safetensors" in page
+    assert "A draft of" not in ask(wire, "GET", "/wire/draft", Authorization="")[2].decode()
+
+
+def commit_of(message: str, **files: bytes) -> bytes:
+    """Return the body of a commit that adds small files."""
+    lines: list[Any] = [{"key": "header", "value": {"summary": message}}]
+    for path, data in files.items():
+        value = {"path": path, "content": base64.b64encode(data).decode(), "encoding": "base64"}
+        lines.append({"key": "file", "value": value})
+    return b"\n".join(json.dumps(line).encode() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("agent", "status"),
+    [
+        ("unknown/None; hf_hub/2.4.0; python/3.11.7", 200),
+        ("transformers/5.1.0; hf_hub/1.13.0; python/3.11.7", 200),
+        ("unknown/None; hf_hub/1.12.3; python/3.11.7", 422),
+        ("unknown/None; hf_hub/0.36.0; python/3.11.7; torch/2.9", 422),
+        ("curl/8.5.0", 422),
+    ],
+)
+def test_a_client_that_prints_no_warnings_gets_an_error_for_a_draft_that_is_kept(
+    wire: Wire, qa: str, agent: str, status: int
+) -> None:
+    body = commit_of("x", **{"adapter_config.json": b'{"peft_type": "LORA", "r": 32, "target_modules": ["q_proj"]}'})
+    answer = ask(wire, "POST", f"/api/models/{qa}/commit/main", body, **{"User-Agent": agent})
+    assert answer[0] == status, answer[2]
+    said = answer[1]["X-Error-Message" if status != 200 else "X-HF-Warning"]
+    assert "no new version" in said
+    assert "hf repos branch delete wire/qa refs/draft/admin" in said
+    assert [draft["ref"] for draft in wire.native("GET", f"/adapters/{qa}")["drafts"]] == ["refs/draft/admin"]
+    assert ask(wire, "DELETE", f"/api/models/{qa}/branch/refs%2Fdraft%2Fadmin")[0] == 200
+
+
+def test_a_card_alone_is_no_error_before_the_first_version(wire: Wire, api: HfApi) -> None:
+    """A tokenizer or a card may come first: nobody takes that for an adapter."""
+    api.create_repo("wire/card-first")
+    agent = {"User-Agent": "unknown/None; hf_hub/0.36.0"}
+    answer = ask(wire, "POST", "/api/models/wire/card-first/commit/main", commit_of("x", **{"a.md": b"# x"}), **agent)
+    assert (answer[0], "no new version" in answer[1]["X-HF-Warning"]) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["README.md", "model.safetensors", "config.json"], "a full model"),
+        (["pytorch_lora_weights.safetensors"], "diffusers"),
+        (
+            ["README.md", "poet/adapter_config.json", "poet/adapter_model.safetensors"],
+            "hf upload NAMESPACE/NAME ./poet",
+        ),
+        (["last-checkpoint/optimizer.pt", "last-checkpoint/adapter_config.json"], "hub_strategy"),
+    ],
+)
+def test_what_can_never_be_a_version_is_refused_before_it_is_sent(
+    wire: Wire, qa: str, names: list[str], says: str
+) -> None:
+    files = [{"path": name, "size": 3, "sample": "e30K"} for name in names]
+    answer = ask(wire, "POST", f"/api/models/{qa}/preupload/main", json.dumps({"files": files}).encode())
+    assert answer[0] in {400, 422}
+    assert says in answer[1]["X-Error-Message"]
+
+
+def test_another_method_than_lora_is_refused_by_the_configs_first_bytes(wire: Wire, qa: str) -> None:
+    sample = base64.b64encode(b'{"alpha": 8, "peft_type": "LOHA", "r": ').decode()
+    files = [{"path": "adapter_config.json", "size": 800, "sample": sample}]
+    answer = ask(wire, "POST", f"/api/models/{qa}/preupload/main", json.dumps({"files": files}).encode())
+    assert (answer[0], "LOHA" in answer[1]["X-Error-Message"]) == (422, True)
 
 
 def test_weights_go_through_lfs_where_a_client_has_no_xet(wire: Wire, qa: str, tmp_path: Path) -> None:

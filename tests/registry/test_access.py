@@ -19,6 +19,7 @@ from hub.errors import (
     TokenNotFound,
     Unauthenticated,
 )
+from hub.registry.library.drafts import Change
 from hub.registry.rights.access import ANONYMOUS, Action, Actor
 from hub.registry.service import Registry
 from hub.registry.values import Query, Role, Scope
@@ -30,6 +31,11 @@ Call = Callable[[Registry, Actor], object]
 
 def publish_again(registry: Registry, actor: Actor) -> object:
     return registry.versions.publish(actor, QA, registry.versions.resolve(actor, ref("team/qa@v1")).manifest)
+
+
+def branch_and_back(registry: Registry, actor: Actor) -> object:
+    registry.lanes.create_branch(actor, QA, "side", registry.commits.tree(actor, QA).commit.id)
+    return registry.lanes.delete(actor, QA, "side")
 
 
 # One call of each action that the table has a row for.
@@ -51,7 +57,11 @@ CALLS: dict[str, tuple[Action, Call]] = {
         Action.PUBLISH,
         publish_again,
     ),
-    "commit_tree": (Action.PUBLISH, lambda r, a: r.commits.create(a, QA, None, {})),
+    "commit": (Action.PUBLISH, lambda r, a: r.commits.create(a, QA, Change(lambda _: {}))),
+    "commit_start": (Action.READ, lambda r, a: r.commits.start(a, QA)),
+    "drafts": (Action.READ, lambda r, a: r.lanes.drafts(a, QA)),
+    "branches": (Action.READ, lambda r, a: r.lanes.branches(a, QA)),
+    "branch": (Action.PUBLISH, branch_and_back),
     "set_alias": (Action.PUBLISH, lambda r, a: r.aliases.set(a, QA, "free", 1)),
     "yank": (Action.PUBLISH, lambda r, a: r.versions.yank(a, QA, 1, "why")),
     "unyank": (Action.PUBLISH, lambda r, a: r.versions.unyank(a, QA, 1)),

@@ -56,8 +56,13 @@ MUTATIONS: dict[str, tuple[str, Callable[[World], object]]] = {
     "bases.update": ("base.update", lambda w: w.registry.bases.update(w.admin, "tests/tiny-llama", add_aliases=["t"])),
     "commits.create": (
         "draft.commit",
-        lambda w: w.registry.commits.create(w.admin, QA, None, {"a.json": w.notes["blob"]}),
+        lambda w: w.commit("team/qa", {"a.json": w.notes["blob"]}),
     ),
+    "lanes.create_branch": (
+        "branch.create",
+        lambda w: w.registry.lanes.create_branch(w.admin, QA, "side", w.registry.commits.tree(w.admin, QA).commit.id),
+    ),
+    "lanes.delete": ("draft.drop", lambda w: w.registry.lanes.delete(w.admin, QA, "draft/admin")),
     "webhooks.create": (
         "webhook.create",
         lambda w: w.registry.webhooks.create(w.admin, "team", "https://example.com/"),
@@ -74,6 +79,7 @@ OTHERS = {
     *("uploads.abort", "blobs.put", "versions.resolve", "versions.list", "versions.children"),
     *("versions.open_file", "versions.count_download", "versions.download_history", "aliases.list"),
     *("aliases.history", "adapters.get", "adapters.search", "bases.list", "bases.get", "commits.tree"),
+    *("commits.start", "lanes.drafts", "lanes.branches"),
     *("commits.list", "commits.open_file", "audit.list", "webhooks.list", "webhooks.deliver", "rates.take"),
     *("upkeep.collect", "upkeep.check", "upkeep.backup", "adapters.statistics"),
 }

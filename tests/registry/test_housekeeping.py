@@ -105,12 +105,14 @@ def test_deleted_version_lets_go_of_its_files_after_the_grace(world: World) -> N
 
 
 def test_drafts_keep_their_files(world: World) -> None:
-    first = world.registry.commits.create(world.admin, QA, None, {"README.md": world.put("task/qa", b"# old\n")})
-    world.registry.commits.create(world.admin, QA, None, {"README.md": world.put("task/qa", b"# new\n")})
-    world.clock.forward(days=30)
+    first = world.commit("task/qa", {"README.md": world.put("task/qa", b"# old\n")})
+    world.commit("task/qa", {"README.md": world.put("task/qa", b"# new\n")})
+    world.clock.forward(days=13)
     age_files(world)
     assert world.registry.upkeep.collect(grace=DAY).blobs == 0
-    assert b"".join(world.registry.commits.open_file(ANONYMOUS, QA, first.id, "README.md").open(0, 9)) == b"# old\n"
+    assert b"".join(world.registry.commits.open_file(world.admin, QA, first.id, "README.md").open(0, 9)) == b"# old\n"
+    world.clock.forward(days=2)
+    assert world.registry.upkeep.collect(grace=DAY).blobs == 2, "nobody has gone on with the draft"
 
 
 def test_file_that_no_row_names_is_collected_once_it_is_old(world: World) -> None:
@@ -237,9 +239,9 @@ def test_bytes_of_a_commit_that_are_gone_and_that_nothing_names_can_be_sent_agai
     world.send(world.admin, "task/qa", folder, manifest.files)
     world.context.store.delete(tree[path])
     with pytest.raises(InvalidManifest, match="push again"):
-        world.registry.commits.create(world.admin, QA, None, tree)
+        world.commit("task/qa", tree)
     world.send(world.admin, "task/qa", folder, manifest.files)
-    assert world.registry.commits.create(world.admin, QA, None, tree).version == 1
+    assert world.commit("task/qa", tree).version == 1
     assert world.registry.upkeep.check().ok
 
 
@@ -277,7 +279,7 @@ def damage(world: World, sha256: str, data: bytes) -> None:
 
 def test_fsck_finds_nothing_wrong_with_a_sound_registry(world: World) -> None:
     world.push("task/qa", seed=1)
-    world.registry.commits.create(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    world.commit("task/d", {"README.md": world.put("task/d", b"# x\n")})
     report = world.registry.upkeep.check()
     assert report.ok
     assert (report.blobs, report.versions) == (3, 1)
@@ -365,7 +367,7 @@ def test_backup_restores_into_either_database(
     world.push("task/qa", world.adapter(seed=1, readme="---\nlicense: mit\n---\n"), alias="prod")
     world.push("task/qa", seed=2, trained_from=["task/qa@v1"])
     world.push("vault/secret", seed=3, private=True)
-    world.registry.commits.create(world.admin, named("task/d"), None, {"README.md": world.put("task/d", b"# x\n")})
+    world.commit("task/d", {"README.md": world.put("task/d", b"# x\n")})
     world.registry.metrics.set(world.admin, QA, 1, "accuracy", 0.5)
     world.registry.upkeep.backup(str(tmp_path / "backup"))
     copy = restored(world, tmp_path / "backup", target, request, tmp_path)

@@ -14,9 +14,10 @@ from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.refs import AdapterName, AdapterRef
 from hub.registry.context import Context
 from hub.registry.db.database import Database
+from hub.registry.library.drafts import Change
 from hub.registry.rights.access import Actor
 from hub.registry.service import Registry
-from hub.registry.values import Published, Role, Scope
+from hub.registry.values import Commit, Published, Role, Scope
 from hub.settings import ServerSettings
 from tests.support.adapters import write_adapter
 
@@ -95,6 +96,13 @@ class World:
         manifest = self.manifest(folder, base)
         self.send(actor, name, folder, manifest.files)
         return self.registry.versions.publish(actor, AdapterName.parse(name), manifest, **options)
+
+    def commit(
+        self, name: str, tree: dict[str, str], title: str = "", *, actor: Actor | None = None, **words: Any
+    ) -> Commit:
+        """Commit a whole tree (path -> sha256), whatever is there."""
+        change = Change(lambda _: tree, title, **words)
+        return self.registry.commits.create(actor or self.admin, AdapterName.parse(name), change)
 
     def put(self, name: str, data: bytes, actor: Actor | None = None) -> str:
         """Send bytes and return their sha256."""

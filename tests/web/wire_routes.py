@@ -45,6 +45,8 @@ def wire_routes(world: World) -> list[Route]:
         Route(f"{REPO}/tag/<revision>", "POST", PUBLISH, f"{M}/tag/v2", {"tag": "mine"}, 1),
         Route(f"{REPO}/tag/<tag>", "DELETE", PUBLISH, f"{M}/tag/prod", None, 1),
         Route(f"{REPO}/tag/<tag>", "DELETE", OWN, f"{M}/tag/gold", None, 1),
+        Route(f"{REPO}/branch/<branch>", "POST", PUBLISH, f"{M}/branch/dev", {}, 1),
+        Route(f"{REPO}/branch/<branch>", "DELETE", PUBLISH, f"{M}/branch/trial", None, 1),
         Route(LFS_BATCH, "POST", PUBLISH, "/vault/secret.git/info/lfs/objects/batch", LFS | {"operation": "upload"}),
         Route("/api/repos/create", "POST", PUBLISH, "/api/repos/create", OF_VAULT | {"name": "new"}, 1),
         Route("/api/repos/delete", "DELETE", OWN, "/api/repos/delete", OF_VAULT, 1),
@@ -57,10 +59,8 @@ def wire_routes(world: World) -> list[Route]:
 LFS_BATCH = "/<namespace>/<name>.git/info/lfs/objects/batch"
 
 REFUSED_TO_ALL = [
-    # What the wire has and versions don't: branches, moving, squashing, reading through git.  Nobody may.
+    # What the wire has and versions don't: moving, squashing, reading through git.  Nobody may.
     ("POST", LFS_BATCH, "/vault/secret.git/info/lfs/objects/batch", LFS | {"operation": "download"}),
-    ("POST", f"{REPO}/branch/<branch>", f"{M}/branch/dev", {}),
-    ("DELETE", f"{REPO}/branch/<branch>", f"{M}/branch/dev", None),
     ("POST", f"{REPO}/super-squash/<branch>", f"{M}/super-squash/main", {"message": "x"}),
     ("POST", "/api/repos/move", "/api/repos/move", {"fromRepo": "vault/secret", "toRepo": "elsewhere/secret"}),
 ]

@@ -92,6 +92,7 @@ def _fill(admin: Api, folder: Path) -> dict[str, Any]:
         pushed = admin.push(write_adapter(folder / str(seed), seed=seed), "vault/secret")
     admin.call("PUT", "/adapters/vault/secret/aliases/prod", {"version": 1}, expect=200)
     admin.call("PUT", "/adapters/vault/secret/aliases/gold", {"version": 1, "protected": True}, expect=200)
+    admin.call("POST", "/api/models/vault/secret/branch/trial", {}, expect=200)
     metric = {"name": "accuracy", "value": 0.5}
     admin.call("PUT", "/adapters/vault/secret/versions/v1/metrics", metric, expect=200)
     admin.call("POST", "/adapters/vault/secret/versions/v1/yank", {"reason": "old"}, expect=200)

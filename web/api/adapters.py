@@ -41,10 +41,12 @@ def to_query(args: dict[str, Any]) -> Query:
 
 
 @adapters.get("/<ns>/<name>")
-@adapters.response(200, schemas.Adapter)
+@adapters.response(200, schemas.ShownAdapter)
 def show(ns: str, name: str) -> Response:
-    """Describe one adapter."""
-    return reply(represent.adapter(registry().adapters.get(current_actor(), adapter_name(ns, name))))
+    """Describe one adapter, with the drafts of it that you may see."""
+    actor, shown = current_actor(), adapter_name(ns, name)
+    drafts = [represent.draft(each) for each in registry().lanes.drafts(actor, shown)]
+    return reply(represent.adapter(registry().adapters.get(actor, shown)) | {"drafts": drafts})
 
 
 @adapters.post("/<ns>/<name>")

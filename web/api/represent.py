@@ -16,6 +16,7 @@ from hub.registry.values import (
     AuditEvent,
     Base,
     Deprecated,
+    Draft,
     Metric,
     Namespace,
     Page,
@@ -65,6 +66,18 @@ def adapter(value: Adapter) -> Json:
     }
 
 
+def draft(value: Draft) -> Json:
+    """What somebody has sent that is no version yet."""
+    return {
+        "ref": value.ref,
+        "author": value.author,
+        "commit": value.commit,
+        "problem": value.problem,
+        "updated_at": time(value.updated_at),
+        "expires_at": time(value.expires_at),
+    }
+
+
 def version(value: Version) -> Json:
     """A version without its manifest, as in lists."""
     return {
@@ -89,6 +102,7 @@ def version(value: Version) -> Json:
         "yanked": yanked(value.yanked),
         "deprecated": deprecated(value.deprecated),
         "aliases": list(value.aliases),
+        "branch": value.branch,
         "downloads": value.downloads,
         "trained_from": list(value.trained_from),
         "merged_from": list(value.merged_from),

@@ -252,6 +252,19 @@ class Adapter(Schema):
     deprecated = fields.Nested(Deprecated, allow_none=True)
 
 
+class Draft(Schema):
+    ref = fields.String(required=True)
+    author = fields.String(allow_none=True)
+    commit = fields.String(required=True)
+    problem = fields.String(required=True)
+    updated_at = fields.DateTime(required=True)
+    expires_at = fields.DateTime(required=True)
+
+
+class ShownAdapter(Adapter):
+    drafts = fields.List(fields.Nested(Draft), required=True)
+
+
 class FacetValue(Schema):
     value = fields.String(required=True)
     count = fields.Integer(required=True)
@@ -294,6 +307,7 @@ class VersionSummary(Schema):
     yanked = fields.Nested(Yanked, allow_none=True)
     deprecated = fields.Nested(Deprecated, allow_none=True)
     aliases = fields.List(fields.String(), required=True)
+    branch = fields.String(allow_none=True)
     downloads = fields.Integer(required=True)
     trained_from = fields.List(fields.String(), required=True)
     merged_from = fields.List(fields.String(), required=True)

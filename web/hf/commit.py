@@ -103,7 +103,8 @@ def _below(operation: Delete, tree: Mapping[str, str]) -> list[str]:
     prefix = operation.path.rstrip("/") + "/"
     found = [p for p in tree if p.startswith(prefix)] if operation.folder else [p for p in tree if p == operation.path]
     if not found:
-        raise FileNotFound(f"{operation.path!r} can't be deleted: it isn't there.")
+        kind = "folder" if operation.folder else "file"
+        raise FileNotFound(f"A {kind} with this name doesn't exist: {operation.path!r} can't be deleted.")
     return found
 
 

@@ -19,7 +19,7 @@ from ..http.counting import record_download
 from ..http.files import send_stored
 from ..http.identity import current_actor, registry
 from . import xet_reads
-from .names import MAIN, WireFile, plain_revision, repo_name, tree_at, wire_time
+from .names import WireFile, plain_revision, repo_name, tree_at, wire_time
 from .warnings import warn_of, warn_of_tree
 
 
@@ -72,17 +72,11 @@ def paths_info(namespace: str, name: str, revision: str) -> Response:
 
 def _open(actor: Actor, repo: AdapterName, revision: str, path: str) -> StoredFile:
     """Open a file; say in which commit it is missing, where it is, as clients want to know."""
-    wanted = plain_revision(revision)
     try:
-        stored = registry().commits.open_file(actor, repo, wanted, path)
-    except FileNotFound:
-        g.hf_commit = tree_at(actor, repo, revision).commit.id
+        return registry().commits.open_file(actor, repo, plain_revision(revision), path)
+    except FileNotFound as error:
+        g.hf_commit = error.details["commit"]
         raise
-    if stored.yanked and wanted == MAIN:
-        commit = tree_at(actor, repo, MAIN).commit.id
-        g.hf_commit = commit
-        return stored if commit == stored.commit else registry().commits.open_file(actor, repo, commit, path)
-    return stored
 
 
 def _is_download(response: Response, path: str) -> bool:

@@ -13,7 +13,7 @@ from hub.registry.values import Adapter, Commit, Page, Query, Sort, Tree
 
 from ..http.identity import current_actor, registry
 from .files import siblings
-from .names import MAIN, repo_name, tree_at, wire_time
+from .names import MAIN, plain_revision, repo_name, tree_at, wire_time
 from .warnings import warn_of_tree
 
 _PAGE_LIMIT = 1_000
@@ -66,14 +66,17 @@ def list_models() -> Response:
 
 
 def refs(namespace: str, name: str) -> Response:
-    """List `main`, every version as a tag, and every alias as a tag."""
+    """List `main` and the other branches, the drafts that the caller may see, versions and aliases as tags."""
     actor, repo = current_actor(), repo_name(namespace, name)
     head = tree_at(actor, repo, MAIN)
     versions = {version.number: version.commit for version in registry().versions.list(actor, repo)}
     tags = [(f"v{number}", commit) for number, commit in versions.items()]
     tags += [(alias.name, versions[alias.version]) for alias in head.adapter.aliases if alias.version in versions]
+    branches = [(MAIN, f"refs/heads/{MAIN}", head.commit.id)]
+    branches += [(each.name, f"refs/heads/{each.name}", each.commit) for each in registry().lanes.branches(actor, repo)]
+    branches += [(each.ref, each.ref, each.commit) for each in registry().lanes.drafts(actor, repo)]
     payload: dict[str, Any] = {
-        "branches": [{"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": head.commit.id}],
+        "branches": [{"name": branch, "ref": ref, "targetCommit": commit} for branch, ref, commit in branches],
         "converts": [],
         "tags": [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit} for tag, commit in tags],
     }
@@ -87,8 +90,7 @@ def commits(namespace: str, name: str, revision: str) -> Response:
     actor, repo = current_actor(), repo_name(namespace, name)
     limit = min(_number("limit", _COMMITS_PER_PAGE), _PAGE_LIMIT)
     before = request.args.get("before")
-    head = tree_at(actor, repo, revision).commit.id
-    page = registry().commits.list(actor, repo, head, limit, before)
+    page = registry().commits.list(actor, repo, plain_revision(revision), limit, before)
     response = jsonify([_commit_json(commit) for commit in page])
     if len(page) == limit:
         query = urlencode([(key, value) for key, value in request.args.items(multi=True) if key != "before"])

@@ -7,20 +7,18 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from hub.errors import (
-    AliasNotFound,
     Conflict,
     Forbidden,
     InvalidRequest,
     PreconditionFailed,
     Unauthenticated,
-    VersionNotFound,
 )
 from hub.formats.front_matter import split_front_matter
 from hub.refs import AdapterName, parse_alias
 from hub.registry.rights.access import Actor
 
 from ..http.identity import current_actor, registry
-from .names import MAIN, repo_name, tree_at
+from .names import MAIN, plain_revision, repo_name, tree_at
 from .upload import json_body
 
 
@@ -99,26 +97,24 @@ def delete_tag(namespace: str, name: str, tag: str) -> Response:
 
 
 def create_branch(namespace: str, name: str, branch: str) -> Response:
-    """Say that the branch is there, or that there is only one."""
-    repo = repo_name(namespace, name)
+    """Let a branch go out from a version: what is committed to it never becomes the latest.  409 if it is there."""
+    actor, repo = _signed_in(), repo_name(namespace, name)
     wanted = branch.removeprefix("refs/heads/")
-    try:
-        tree_at(_signed_in(), repo, wanted)
-    except (VersionNotFound, AliasNotFound) as error:
-        raise InvalidRequest(
-            f"{repo} keeps one branch, main: versions follow each other, and tags name them. Upload without a "
-            f"revision, then: hf repos tag create {repo} {wanted}"
-        ) from error
-    raise Conflict(f"{wanted} exists already in {repo}.")
+    if wanted == MAIN:
+        raise Conflict(f"{wanted} exists already in {repo}.")
+    start = tree_at(actor, repo, str(json_body(allow_empty=True).get("startingPoint") or MAIN))
+    registry().lanes.create_branch(actor, repo, wanted, start.commit.id)
+    return jsonify({})
 
 
 def delete_branch(namespace: str, name: str, branch: str) -> Response:
-    """Refuse: `main` stays, and there is no other."""
-    repo = repo_name(namespace, name)
-    registry().adapters.get(_signed_in(), repo)
-    if branch.removeprefix("refs/heads/") == MAIN:
-        raise Forbidden(f"main is the only branch of {repo}, and stays.")
-    raise AliasNotFound(f"{repo} has no branch {branch!r}; it keeps one, main.")
+    """Delete a branch, whose versions stay, or drop a draft.  `main` stays."""
+    actor, repo = _signed_in(), repo_name(namespace, name)
+    wanted = plain_revision(branch)
+    if wanted == MAIN:
+        raise Forbidden(f"main is what everybody reads of {repo}, and stays.")
+    registry().lanes.delete(actor, repo, wanted)
+    return jsonify({})
 
 
 def squash(namespace: str, name: str, branch: str) -> Response:

@@ -3,7 +3,9 @@
 | on the wire              | here                                                        |
 |--------------------------|-------------------------------------------------------------|
 | model repository         | adapter                                                     |
-| branch `main`            | the last accepted commit; the newest version that isn't yanked where that one is |
+| branch `main`            | the version that was last made `main`; the newest that isn't yanked where that one is |
+| another branch           | versions that are never the latest                          |
+| `refs/draft/<author>`    | what an author has sent that is no version yet              |
 | tag `v2`, tag `prod`     | version 2, an alias                                         |
 | commit id                | the first 40 hex digits of a version's digest, or a draft's id |
 | LFS file                 | a `.safetensors` file, or any file above 10 MB              |
@@ -26,7 +28,7 @@ MAIN = "main"
 MAX_REGULAR_BYTES = 10 * 1024 * 1024
 """Above this, clients must send a file through LFS or Xet: a regular one comes as base64 inside the commit."""
 
-_REF_PREFIXES = ("refs/heads/", "refs/tags/")
+_REF_PREFIXES = ("refs/heads/", "refs/tags/", "refs/draft/")
 
 
 def repo_name(namespace: str, name: str) -> AdapterName:
@@ -38,25 +40,17 @@ def repo_name(namespace: str, name: str) -> AdapterName:
 
 
 def tree_at(actor: Actor, name: AdapterName, revision: str) -> Tree:
-    """Return all files at a revision.  Raises AdapterNotFound or VersionNotFound.
-
-    A yanked version is read only by those who name it: `main` then means the newest version that isn't.
-    """
-    tree = registry().commits.tree(actor, name, plain_revision(revision))
-    if tree.yanked and plain_revision(revision) == MAIN:
-        try:
-            return registry().commits.tree(actor, name, "latest")
-        except VersionNotFound:
-            return tree
-    return tree
+    """Return all files at a revision.  Raises AdapterNotFound or VersionNotFound."""
+    return registry().commits.tree(actor, name, plain_revision(revision))
 
 
 def plain_revision(revision: str) -> str:
-    """Return `refs/tags/v2` as `v2`, `refs/heads/main` as `main`, and any other name as it is.
+    """Return `refs/tags/v2` as `v2`, `refs/heads/main` as `main`, `refs/draft/me` as `draft/me`, others as they are.
 
     Raises VersionNotFound for what can't name a revision here, e.g. a pull request's.
     """
-    plain = next((revision.removeprefix(prefix) for prefix in _REF_PREFIXES if revision.startswith(prefix)), revision)
+    prefix = next((each for each in _REF_PREFIXES if revision.startswith(each)), "")
+    plain = revision.removeprefix("refs/" if prefix == "refs/draft/" else prefix)
     try:
         return parse_selector(plain)
     except InvalidRef as error:

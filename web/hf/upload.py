@@ -2,34 +2,29 @@
 
     preupload -> [LFS batch -> PUT …] or [Xet: see xet_routes.py] -> commit
 
-A commit goes to `main`, the only branch.  Its tree becomes the next version if it is a whole, valid adapter; until then
-it is a draft, and the client is told what is missing.
+A commit goes to `main`, or to a branch.  What it makes is the next version if it is a whole, valid adapter; until then
+it is kept as its author's draft, readers of `main` see nothing of it, and the client is told what is missing.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from flask import Response, jsonify, request, url_for
 
 from hub.adapter.file_rules import Verdict, check_magic, rule_for
-from hub.errors import (
-    AliasNotFound,
-    Forbidden,
-    InvalidRequest,
-    PreconditionFailed,
-    Unauthenticated,
-    UnsafeFile,
-    VersionNotFound,
-)
+from hub.adapter.foreign import refuse_foreign_names, refuse_foreign_sample
+from hub.errors import DraftKept, Forbidden, InvalidRequest, Unauthenticated, UnsafeFile
 from hub.formats.readable import SHA256_HEX
-from hub.manifest import check_path
+from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, check_path
 from hub.refs import AdapterName
+from hub.registry.context import DRAFT_LIFETIME
+from hub.registry.library.drafts import Change
 from hub.registry.rights.access import Action, Actor
-from hub.registry.values import Commit, Tree
+from hub.registry.values import Commit
 
 from ..http.identity import current_actor, registry
 from . import signing
@@ -40,7 +35,12 @@ from .names import MAIN, WireFile, has_object_store, is_lfs, plain_revision, rep
 
 LFS_ADDRESS_SECONDS = 24 * 3600
 _MAX_FILES = 1_000
-_COMMIT_TRIES = 30
+_RELEASE = re.compile(r"\bhf_hub/(\d{1,4})\.(\d{1,4})")
+_FIRST_THAT_WARNS = (1, 13)
+_TRAINING = re.compile(r"Training in progress\b")
+"""How transformers' Trainer names what it pushes at every save."""
+_SAVED_ON_THE_WAY = "It was saved on the way. trainer.push_to_hub(), at the end of training, makes the version."
+_CHECKPOINT = re.compile(r"(last-checkpoint|checkpoint-\d+)/")
 _LFS_PURPOSE = "lfs"
 _LFS_JSON = "application/vnd.git-lfs+json"
 
@@ -48,11 +48,15 @@ _LFS_JSON = "application/vnd.git-lfs+json"
 def preupload(namespace: str, name: str, revision: str) -> Response:
     """Say of each file how it must be sent, whether it is wanted at all, and what is there under its name."""
     repo = writable_repo(namespace, name, revision)
-    payload = json_body()
-    tree = tree_at(current_actor(), repo, MAIN)
+    payload, actor = json_body(), current_actor()
+    start = registry().commits.start(actor, repo, branch_of(repo, revision))
+    # While a draft waits, nothing counts as sent: a client that has nothing to send makes no commit, and hears nothing.
+    known = {} if start.draft else _files_at(actor, repo, start.head)
     ignored = IgnoreRules.parse(str(payload.get("gitIgnore") or ""))
-    known = {file.path: WireFile.of(file) for file in tree.files}
-    files = [_judge(file, known, ignored) for file in _asked_files(payload)]
+    asked = _asked_files(payload)
+    files = [_judge(file, known, ignored) for file in asked]
+    _refuse_checkpoint(files)
+    refuse_foreign_names(file["path"] for file in files if not file["shouldIgnore"])
     response = jsonify({"files": [{key: value for key, value in file.items() if key != "reason"} for file in files]})
     left_out = [f"{file['path']} ({file['reason']})" for file in files if file.get("reason")]
     if left_out:
@@ -108,17 +112,42 @@ def _lfs_part(part: Any) -> tuple[int, str]:
 
 
 def commit(namespace: str, name: str, revision: str) -> Response:
-    """Apply a commit to `main`."""
+    """Apply a commit to `main` or to a branch."""
     repo = writable_repo(namespace, name, revision)
     actor = current_actor()
     header, changes = _read_commit(actor, repo)
-    made = _commit_changes(actor, repo, header, changes)
+    change = Change(
+        edit=lambda tree: apply(changes, tree),
+        title=header.title,
+        description=header.description,
+        parent=header.parent,
+        branch=branch_of(repo, revision),
+        held=_SAVED_ON_THE_WAY if _TRAINING.match(header.title) else None,
+    )
+    made = registry().commits.create(actor, repo, change)
     url = f"{request.host_url.rstrip('/')}/{repo}/commit/{made.id}"
     response = jsonify({"success": True, "commitUrl": url, "commitOid": made.id, "hookOutput": ""})
-    if made.version is None:
-        why = (made.problem or "It has no adapter yet.").rstrip(".")
-        warn(response, f"draft {made.id}", f"{repo} has no new version yet, only a draft. {why}.")
-    return response
+    return tell_of_draft(response, actor, repo, made) if made.problem else response
+
+
+def tell_of_draft(response: Response, actor: Actor, repo: AdapterName, made: Commit) -> Response:
+    """Let the client print that its commit is a draft.  Raises DraftKept where it would print nothing."""
+    ref = f"refs/{made.lane}"
+    text = (
+        f"{repo} has no new version: {(made.problem or '').rstrip('.')}. What you sent is kept as your draft {ref} for "
+        f"{DRAFT_LIFETIME.days} days; send the rest, or drop it: hf repos branch delete {repo} {ref}"
+    )
+    if not prints_warnings(request.headers.get("User-Agent", "")) and made.problem != _SAVED_ON_THE_WAY:
+        tree = registry().commits.tree(actor, repo, made.id)
+        if tree.adapter.version_count or {CONFIG_FILE, WEIGHTS_FILE} & {file.path for file in tree.files}:
+            raise DraftKept(text, commit=made.id, draft=ref)
+    return warn(response, f"draft {made.id}", text)
+
+
+def prints_warnings(user_agent: str) -> bool:
+    """Whether a client prints what `X-HF-Warning` says.  Older releases drop it, so only an error is heard."""
+    found = _RELEASE.search(user_agent)
+    return found is not None and (int(found[1]), int(found[2])) >= _FIRST_THAT_WARNS
 
 
 def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
@@ -136,22 +165,37 @@ def writable_repo(namespace: str, name: str, revision: str) -> AdapterName:
         raise Forbidden(
             f"{actor.user} may read {repo} but not write to it: that takes the role publisher and a publish token."
         )
-    if plain_revision(revision) != MAIN:
-        _refuse_branch(actor, repo, revision)
+    branch_of(repo, revision)
     return repo
 
 
-def _refuse_branch(actor: Actor, repo: AdapterName, revision: str) -> None:
-    try:
-        tree_at(actor, repo, revision)
-    except (VersionNotFound, AliasNotFound):
-        raise InvalidRequest(
-            f"{repo} keeps one branch, main; it has no {revision!r}. Upload without a revision: the server numbers "
-            f"the version. Then name it: hf repos tag create {repo} {revision}"
-        ) from None
+def branch_of(repo: AdapterName, revision: str) -> str:
+    """Return the branch that a commit to `revision` goes to.  Raises VersionNotFound, or InvalidRequest for a tag."""
+    actor, wanted = current_actor(), plain_revision(revision)
+    if wanted in {MAIN, f"draft/{actor.user}"}:
+        return MAIN
+    if wanted in {branch.name for branch in registry().lanes.branches(actor, repo)}:
+        return wanted
+    tree_at(actor, repo, revision)
     raise InvalidRequest(
-        f"{revision!r} of {repo} is a version, which never changes. Upload without a revision to make the next one."
+        f"{revision!r} of {repo} is no branch: a version or a tag never changes. Upload without a revision to make "
+        "the next version."
     )
+
+
+def _files_at(actor: Actor, repo: AdapterName, commit_id: str | None) -> dict[str, WireFile]:
+    tree = registry().commits.tree(actor, repo, commit_id or MAIN)
+    return {file.path: WireFile.of(file) for file in tree.files}
+
+
+def _refuse_checkpoint(files: Sequence[dict[str, Any]]) -> None:
+    """Raise InvalidRequest for a checkpoint that training could only go on from without its optimizer."""
+    if files and all(_CHECKPOINT.match(file["path"]) for file in files):
+        folder = files[0]["path"].partition("/")[0]
+        raise InvalidRequest(
+            f"{folder} is a checkpoint to resume from. Its optimizer is a pickle, which is never stored here, and "
+            "training would go on without it. Keep checkpoints on your disk: hub_strategy='every_save' or 'end'."
+        )
 
 
 def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRules) -> dict[str, Any]:
@@ -167,6 +211,7 @@ def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRule
         return answer | {"shouldIgnore": True, "reason": rule.reason}
     check_path(path)
     check_magic(path, _sample(file))
+    refuse_foreign_sample(path, _sample(file))
     answer["shouldIgnore"] = False
     if path in known:
         answer["oid"] = known[path].etag
@@ -249,32 +294,9 @@ def _check_uploaded(actor: Actor, repo: AdapterName, changes: Sequence[PutBlob |
         raise InvalidRequest(f"The bytes of {paths} were not uploaded, or have another size or sha256. Upload again.")
 
 
-def _commit_changes(actor: Actor, repo: AdapterName, header: Header, changes: Sequence[PutBlob | Delete]) -> Commit:
-    """Apply the changes to `main`, again and again where another commit came first and the client doesn't mind."""
-    for _ in range(_COMMIT_TRIES):
-        head = registry().commits.tree(actor, repo, MAIN)
-        base = tree_at(actor, repo, MAIN) if head.yanked else head
-        _check_parent(header, base, head)
-        tree = apply(chain(changes), {file.path: file.sha256 for file in base.files})
-        try:
-            return registry().commits.create(actor, repo, head.commit.id, tree, header.title, header.description)
-        except PreconditionFailed:
-            if header.parent:
-                raise
-    raise PreconditionFailed(f"Others commit to {repo} all the time: {_COMMIT_TRIES} tries came too late. Try again.")
-
-
-def _check_parent(header: Header, base: Tree, head: Tree) -> None:
-    """Raise PreconditionFailed unless the commit that the client started from is still what `main` shows."""
-    if header.parent and header.parent not in {base.commit.id, head.commit.id}:
-        raise PreconditionFailed(
-            f"A commit has happened since: main is at {base.commit.id}, not at {header.parent}. Fetch it and try again."
-        )
-
-
-def json_body() -> dict[str, Any]:
+def json_body(*, allow_empty: bool = False) -> dict[str, Any]:
     """Return the request's JSON object, whatever its content type says.  Raises InvalidRequest."""
-    body = request.get_json(force=True, silent=True)
+    body = {} if allow_empty and not request.content_length else request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         raise InvalidRequest("The request's body is not a JSON object.")
     return body

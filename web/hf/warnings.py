@@ -11,12 +11,15 @@ from .errors import warn
 
 
 def warn_of_tree(response: Response, tree: Tree) -> Response:
-    """Say what speaks against this revision: that it was yanked, or that the whole adapter is deprecated."""
+    """Say what speaks against this revision: that it is a draft, or was yanked, or that the adapter is deprecated."""
     old = tree.adapter.deprecated
     if old is not None:
         successor = f" Use {old.successor} instead." if old.successor else ""
         text = f"{tree.adapter.name} is deprecated: {old.reason.rstrip('.')}.{successor}"
         warn(response, f"deprecated {tree.adapter.name}", text)
+    if tree.commit.problem:
+        text = f"This is a draft of {tree.adapter.name}, no version: {tree.commit.problem}"
+        warn(response, f"draft {tree.commit.id}", text)
     return warn_of(response, tree.adapter.name, tree.commit.version, tree.yanked)
 
 

@@ -194,7 +194,10 @@ class AdapterRow(Model):
 
 
 class VersionRow(Model):
-    """content_key: sha256 of the files alone, by which a second push of the same content is known."""
+    """content_key: sha256 of the files alone, by which a second push of the same content is known.
+
+    branch: where it was committed; None for `main`.  A version of a branch is never the latest.
+    """
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -208,6 +211,7 @@ class VersionRow(Model):
     number: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64))
     content_key: Mapped[str] = mapped_column(String(64))
+    branch: Mapped[str | None] = mapped_column(String(96))
     message: Mapped[str] = mapped_column(Text, default="")
     task: Mapped[str | None] = mapped_column(String(96))
     license: Mapped[str | None] = mapped_column(String(96))
@@ -319,7 +323,10 @@ class AliasMoveRow(Model):
 
 
 class CommitRow(Model):
-    """commit: 40 hex; a version's is its digest's start.  Files of a version's commit are the version's."""
+    """commit: 40 hex; a version's is its digest's start.  Files of a version's commit are the version's.
+
+    lane: the branch or draft that it belongs to; None for `main`.  counted_bytes: what a draft takes of the quota.
+    """
 
     __tablename__ = "commits"
     __table_args__ = (Index("ix_commits_adapter_commit", "adapter_id", "commit"),)
@@ -332,8 +339,28 @@ class CommitRow(Model):
     title: Mapped[str] = mapped_column(Text)
     message: Mapped[str] = mapped_column(Text, default="")
     problem: Mapped[str | None] = mapped_column(Text)
+    lane: Mapped[str | None] = mapped_column(String(200))
+    counted_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
+
+
+class LaneRow(Model):
+    """Where commits go that are not for `main`: a branch, or what one author has sent that is no version yet.
+
+    name: `experiment`, or `draft/<author>` (of a branch: `draft/<author>/<branch>`).  head: its last commit.
+    base: the commit of its branch that it goes out from.
+    """
+
+    __tablename__ = "lanes"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    head: Mapped[str] = mapped_column(String(40))
+    base: Mapped[str | None] = mapped_column(String(40))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    updated_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class CommitFileRow(Model):

@@ -24,6 +24,7 @@ from hub.registry.db.models import (
     VersionRow,
 )
 from hub.registry.events import audit
+from hub.registry.library import lanes
 from hub.registry.library.lookup import find_adapter, find_namespace_to_publish
 from hub.registry.rights.access import Action, Actor
 from hub.registry.search import facets
@@ -170,6 +171,7 @@ def delete(context: Context, actor: Actor, name: AdapterName) -> None:
                 session.delete(alias)
             session.flush()
             refresh(session, row)
+            lanes.drop_all(session, row)
             row.deleted_at, row.head = now, None
         session.execute(delete_rows(BlobGrantRow).where(BlobGrantRow.adapter == str(name)))
         audit.record(context, session, actor, "adapter.delete", str(name), name.namespace)
@@ -180,11 +182,12 @@ def delete(context: Context, actor: Actor, name: AdapterName) -> None:
 def refresh(session: Session, row: AdapterRow) -> None:
     """Bring what an adapter repeats of its versions up to date: the latest one's facts, and the count.
 
-    When every version is yanked, the catalog goes on to show the newest of them.
+    A branch's version is never the latest.  When every version is yanked, the catalog goes on to show the newest.
     """
     alive = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
     newest_first = alive.order_by(VersionRow.number.desc())
-    latest = session.scalar(newest_first.where(VersionRow.yanked_at.is_(None)).limit(1))
+    on_main = newest_first.where(VersionRow.branch.is_(None))
+    latest = session.scalar(on_main.where(VersionRow.yanked_at.is_(None)).limit(1))
     newest = session.scalar(newest_first.limit(1))
     count = select(func.count()).select_from(VersionRow)
     row.version_count = (
@@ -192,7 +195,7 @@ def refresh(session: Session, row: AdapterRow) -> None:
     )
     row.latest_number = latest.number if latest is not None else None
     row.recent_id = newest.id if newest is not None else 0
-    shown = latest or newest
+    shown = latest or session.scalar(on_main.limit(1)) or newest
     if shown is not None:
         _show(row, shown)
     session.flush()

@@ -10,7 +10,7 @@ from hub.refs import AdapterName, parse_alias, parse_selector
 from hub.registry.context import Context
 from hub.registry.db.models import AdapterRow, AliasMoveRow, AliasRow, NamespaceRow, UserRow, VersionRow
 from hub.registry.events import audit
-from hub.registry.library import adapters
+from hub.registry.library import adapters, lanes
 from hub.registry.library.lookup import find_adapter, find_version
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
@@ -113,6 +113,8 @@ def move(
             f"{name}@v{target.number} is yanked ({target.yanked_reason}): no alias is moved to it. "
             f"Choose another version, or: lorahub unyank {name}@v{target.number}"
         )
+    if lanes.find(session, row, alias) is not None:
+        raise Conflict(f"{alias} is a branch of {name}, so no alias can have that name.")
     found = session.get(AliasRow, (row.id, alias))
     if (found is not None and found.protected) or protected:
         _require_owner(session, actor, namespace)

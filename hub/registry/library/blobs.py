@@ -95,12 +95,13 @@ def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]
     )
     readable = permissions.readable_ids(session, actor)
     found: set[str] = set()
-    for query in (of_versions, of_drafts):
+    for query, is_for_members in ((of_versions, False), (of_drafts, True)):
         query = query.join(NamespaceRow, AdapterRow.namespace_id == NamespaceRow.id)
         query = query.where(AdapterRow.deleted_at.is_(None))
         if readable is not None:
             public = AdapterRow.private.is_(False) & NamespaceRow.private.is_(False) & AdapterRow.gated.is_(False)
-            query = query.where(public | NamespaceRow.id.in_(readable))
+            inside = NamespaceRow.id.in_(readable)
+            query = query.where(inside if is_for_members else public | inside)
         found.update(session.scalars(query.distinct()))
     return found
 

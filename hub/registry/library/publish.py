@@ -36,7 +36,7 @@ from hub.registry.db.models import (
     VersionRow,
 )
 from hub.registry.events import audit
-from hub.registry.library import adapters, aliases, bases, blobs, version_values, versions
+from hub.registry.library import adapters, aliases, bases, blobs, lanes, version_values, versions
 from hub.registry.library.card import MAX_README_BYTES, Card, read_card
 from hub.registry.library.files import StoredReadable
 from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
@@ -52,7 +52,11 @@ MAX_PARENTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Everything that becomes a version, checked and read again from storage."""
+    """Everything that becomes a version, checked and read again from storage.
+
+    branch: where it is committed to; None for `main`.  is_commit: whether content that is there already becomes what
+    the branch is, as a commit of its tree does.
+    """
 
     manifest: Manifest
     content: AdapterContent
@@ -62,6 +66,8 @@ class Proposal:
     lineage: tuple[tuple[str, str], ...] = ()
     alias: str | None = None
     private: bool | None = None
+    branch: str | None = None
+    is_commit: bool = False
 
 
 def publish(
@@ -203,12 +209,8 @@ def write(
     proposal: Proposal,
     *,
     namespace_made: bool = False,
-    always_move_main: bool = False,
 ) -> Published:
-    """Insert the next version of a locked adapter, or find the one with the same content.  One audit event.
-
-    always_move_main: make a version that was there already `main` again, as a commit of its tree does.
-    """
+    """Insert the next version of a locked adapter, or find the one with the same content.  One audit event."""
     if row.version_count and proposal.private is not None and proposal.private != row.private:
         state = "private" if row.private else "public"
         raise Conflict(f"{row.full_name} is {state}; a push doesn't change that. Its owners can.")
@@ -217,7 +219,11 @@ def write(
     if version is None:
         with facets.reindexed(session, row):
             version = _insert(context, session, actor, namespace, row, proposal)
-    moved = (created or always_move_main) and _move_head(context, session, actor, row, version, proposal.message)
+    elif version.branch is not None and proposal.branch is None:
+        with facets.reindexed(session, row):
+            version.branch = None
+            adapters.refresh(session, row)
+    moved = (created or proposal.is_commit) and _move_head(context, session, actor, row, version, proposal)
     if proposal.alias is not None:
         aliases.move(context, session, actor, namespace, row, proposal.alias, version)
     if created or moved or proposal.alias is not None:
@@ -266,6 +272,7 @@ def _insert(
         adapter_id=row.id,
         number=row.last_number,
         content_key=content_key(manifest.files),
+        branch=proposal.branch,
         message=proposal.message,
         task=proposal.task or card.task or row.task,
         license=card.license,
@@ -316,31 +323,41 @@ def _add_lineage(session: Session, actor: Actor, version: VersionRow, lineage: S
 
 
 def _move_head(
-    context: Context, session: Session, actor: Actor, row: AdapterRow, version: VersionRow, message: str
+    context: Context, session: Session, actor: Actor, row: AdapterRow, version: VersionRow, proposal: Proposal
 ) -> bool:
-    """Make the version what `main` is on the Hugging Face wire, and return whether it wasn't.
+    """Make the version what its branch is on the Hugging Face wire, and return whether it wasn't.
 
-    A version has one commit, written when it first became `main`.
+    A version has one commit, written when it was first committed.
     """
-    commit = version.digest[:40]
-    known = session.scalar(select(CommitRow.id).where(CommitRow.version_id == version.id))
-    if row.head == commit and known is not None:
-        return False
-    parent = row.head or adapters.add_first_commit(context, session, actor, row)
+    lane = lanes.find(session, row, proposal.branch) if proposal.branch is not None else None
+    head = row.head or adapters.add_first_commit(context, session, actor, row)
+    if lane is not None:
+        head = lane.head
+    known = session.scalar(select(CommitRow).where(CommitRow.version_id == version.id))
     if known is None:
-        title, _, rest = message.partition("\n")
-        session.add(
-            CommitRow(
-                adapter_id=row.id,
-                commit=commit,
-                parent=parent,
-                version_id=version.id,
-                title=title.strip() or f"v{version.number}",
-                message=rest.strip(),
-                user_id=actor.user_id,
-                created_at=context.now(),
-            )
-        )
-    row.head = commit
+        known = _add_commit(context, session, actor, version, proposal)
+        known.parent = head
+    elif head == known.commit:
+        return False
+    if lane is not None:
+        lane.head, lane.updated_at = known.commit, context.now()
+    else:
+        row.head, known.lane = known.commit, None
     session.flush()
     return True
+
+
+def _add_commit(context: Context, session: Session, actor: Actor, version: VersionRow, proposal: Proposal) -> CommitRow:
+    title, _, rest = proposal.message.partition("\n")
+    made = CommitRow(
+        adapter_id=version.adapter_id,
+        commit=version.digest[:40],
+        version_id=version.id,
+        title=title.strip() or f"v{version.number}",
+        message=rest.strip(),
+        lane=proposal.branch,
+        user_id=actor.user_id,
+        created_at=context.now(),
+    )
+    session.add(made)
+    return made

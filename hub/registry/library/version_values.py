@@ -92,6 +92,7 @@ def to_version(
         lineage=tuple(lineage),
         metrics=tuple(metrics),
         manifest_json=manifest_json,
+        branch=row.branch,
     )
 
 

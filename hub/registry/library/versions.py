@@ -15,7 +15,7 @@ from hub.registry.accounts import quotas
 from hub.registry.context import DELETE_WINDOW, Context
 from hub.registry.db.models import AdapterRow, AliasRow, CommitRow, DownloadRow, LineageRow, NamespaceRow, VersionRow
 from hub.registry.events import audit
-from hub.registry.library import adapters, version_values
+from hub.registry.library import adapters, lanes, version_values
 from hub.registry.library.lookup import find_adapter, find_version, no_version
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
@@ -36,7 +36,7 @@ def find(session: Session, actor: Actor, ref: AdapterRef) -> tuple[AdapterRow, V
     row, _ = find_adapter(session, actor, ref.adapter)
     version = session.scalar(select(VersionRow).where(_matches(row, ref)).order_by(VersionRow.number.desc()).limit(1))
     if version is None or version.deleted_at is not None:
-        raise _missing(session, row, ref)
+        raise _missing(session, actor, row, ref)
     return row, version
 
 
@@ -59,13 +59,14 @@ def _matches(row: AdapterRow, ref: AdapterRef) -> ColumnElement[bool]:
     return VersionRow.id == target.scalar_subquery()
 
 
-def _missing(session: Session, row: AdapterRow, ref: AdapterRef) -> NotFound:
+def _missing(session: Session, actor: Actor, row: AdapterRow, ref: AdapterRef) -> NotFound:
     if ref.alias is None or ref.alias == LATEST:
         if ref.alias == LATEST and row.version_count:
+            why = "is yanked" if _is_on_main(session, row) else "is on a branch"
             return VersionNotFound(
-                f"Every version of {ref.adapter} is yanked. Name one to use it all the same: lorahub show {ref.adapter}"
+                f"Every version of {ref.adapter} {why}. Name one to use it all the same: lorahub show {ref.adapter}"
             )
-        if ref.alias == LATEST and (problem := _draft_problem(session, row)):
+        if ref.alias == LATEST and (problem := lanes.pending_problem(session, actor, row)):
             return VersionNotFound(f"{ref.adapter} has no version yet, only a draft. {problem}")
         return no_version(row, ref.adapter, "latest" if ref.alias else ref.selector)
     names = session.scalars(select(AliasRow.name).where(AliasRow.adapter_id == row.id).order_by(AliasRow.name).limit(5))
@@ -73,11 +74,10 @@ def _missing(session: Session, row: AdapterRow, ref: AdapterRef) -> NotFound:
     return AliasNotFound(f"{ref.adapter} has no alias @{ref.alias} ({known}). See all: lorahub show {ref.adapter}")
 
 
-def _draft_problem(session: Session, row: AdapterRow) -> str | None:
-    """Return what the newest commit lacks, if it is a draft that somebody has begun."""
-    return session.scalar(
-        select(CommitRow.problem).where(CommitRow.adapter_id == row.id, CommitRow.commit == row.head).limit(1)
-    )
+def _is_on_main(session: Session, row: AdapterRow) -> bool:
+    """Whether any version that isn't deleted is on `main`."""
+    query = select(VersionRow.id).where(VersionRow.adapter_id == row.id, VersionRow.branch.is_(None))
+    return session.scalar(query.where(VersionRow.deleted_at.is_(None)).limit(1)) is not None
 
 
 def listing(context: Context, actor: Actor, name: AdapterName) -> tuple[Version, ...]:
@@ -206,7 +206,7 @@ def _newest_commit(session: Session, row: AdapterRow) -> str | None:
     query = (
         select(CommitRow.commit)
         .outerjoin(VersionRow, CommitRow.version_id == VersionRow.id)
-        .where(CommitRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
+        .where(CommitRow.adapter_id == row.id, VersionRow.deleted_at.is_(None), CommitRow.lane.is_(None))
     )
     return session.scalar(query.order_by(CommitRow.id.desc()).limit(1))
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import HubError, Unavailable
 from hub.registry.accounts import limits
-from hub.registry.context import UPLOAD_LIFETIME, Context
+from hub.registry.context import DRAFT_LIFETIME, UPLOAD_LIFETIME, Context
 from hub.registry.db.models import (
     AdapterRow,
     BlobRow,
@@ -30,6 +30,7 @@ from hub.registry.db.models import (
     VersionRow,
     WebSessionRow,
 )
+from hub.registry.library import lanes
 from hub.registry.library.unnamed import is_unnamed, remove_orphan
 
 _BATCH = 100
@@ -66,6 +67,7 @@ def collect(
     uploads = _expire_uploads(context, now, dry_run)
     if not dry_run:
         context.database.transact(lambda session: _release_deleted(session, before))
+        context.database.transact(lambda session: lanes.expire(session, now - DRAFT_LIFETIME))
         context.database.transact(lambda session: _forget_sessions(session, now))
         limits.forget_idle(context)
     blobs, size, errors = _collect_blobs(context, before, dry_run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import inspect
+import json
 from pathlib import Path
 
 from tests.hf.clients.world import NotInThisVersion, World, command, raises, same_files, tree_of
@@ -99,41 +100,104 @@ def tags(world: World) -> None:
         world.api.delete_tag(repo, tag="rel/1.0")
 
 
-@command("a branch, a pull request, a commit to a version: refused with the next step")
-def refused_revisions(world: World) -> None:
-    from huggingface_hub.utils import HfHubHTTPError
-
-    repo = world.upload("one-branch")
-    with raises(HfHubHTTPError, "one branch, main"):
-        world.api.create_branch(repo, branch="experiment")
+@command("a branch: its versions are never the latest")
+def branches(world: World) -> None:
+    repo = world.upload("branched")
+    world.api.create_branch(repo, branch="experiment")
+    world.api.create_branch(repo, branch="experiment", exist_ok=True)
     world.api.create_branch(repo, branch="main", exist_ok=True)
-    for revision in ("v1", "experiment"):
-        with raises(HfHubHTTPError, "Upload without a revision"):
-            world.api.upload_file(repo_id=repo, path_in_repo="a.txt", path_or_fileobj=b"a", revision=revision)
+    world.hf("upload", repo, str(world.folders["two"]), "--revision", "experiment")
+    assert {branch.name for branch in world.api.list_repo_refs(repo).branches} == {"main", "experiment"}
+    assert world.api.model_info(repo, revision="experiment").sha == world.api.model_info(repo, revision="v2").sha
+    assert world.api.model_info(repo).sha == world.api.model_info(repo, revision="v1").sha
+    assert world.native("GET", f"/adapters/{repo}")["latest"] == "v1"
+    world.hf("upload", repo, str(world.folders["two"]), "--revision", "made-by-upload")
+    world.api.delete_branch(repo, branch="experiment")
+    assert not world.api.revision_exists(repo, "experiment")
+    assert world.api.revision_exists(repo, "v2")
+
+
+@command("a pull request, a commit to a version: refused with the next step")
+def refused_revisions(world: World) -> None:
+    from huggingface_hub.utils import HfHubHTTPError, RevisionNotFoundError
+
+    repo = world.upload("refusing")
+    with raises(HfHubHTTPError, "Upload without a revision"):
+        world.api.upload_file(repo_id=repo, path_in_repo="a.txt", path_or_fileobj=b"a", revision="v1")
+    with raises(RevisionNotFoundError):
+        world.api.upload_file(repo_id=repo, path_in_repo="a.txt", path_or_fileobj=b"a", revision="nowhere")
     with raises(HfHubHTTPError, "pull requests"):
         world.api.upload_file(repo_id=repo, path_in_repo="a.txt", path_or_fileobj=b"a", create_pr=True)
     said = world.hf("upload", repo, str(world.folders["one"]), "--revision", "v9", expect=1)
-    assert "one branch, main" in said, said
+    assert "reads as a version" in said, said
 
 
-@command("config first, weights later: a draft, then a version")
+def is_told(world: World, repo: str, path: Path, *words: str) -> None:
+    """Upload a file that makes a draft: newer releases warn and go on, older ones fail.  Both print the words."""
+    from huggingface_hub.utils import _http
+
+    code = 0 if hasattr(_http, "_warn_on_warning_headers") else 1
+    said = world.hf("upload", repo, str(path), path.name, expect=code)
+    for word in ("no new version", *words):
+        assert word in said, (word, said)
+
+
+@command("config first, weights later: a draft that the client tells of, then a version")
 def draft_then_version(world: World) -> None:
     repo = world.name("in-two-steps")
     world.api.create_repo(repo)
     folder = world.folders["one"]
-    world.api.upload_file(
-        repo_id=repo, path_in_repo="adapter_config.json", path_or_fileobj=str(folder / "adapter_config.json")
-    )
+    is_told(world, repo, folder / "adapter_config.json", "adapter_model.safetensors")
     assert world.api.list_repo_refs(repo).tags == []
-    assert tree_of(world, repo) == ["adapter_config.json"]
     assert world.native("GET", f"/adapters/{repo}")["latest"] is None
+    (draft,) = world.native("GET", f"/adapters/{repo}")["drafts"]
+    assert tree_of(world, repo, draft["ref"]) == ["adapter_config.json"]
+    assert draft["ref"] in [branch.ref for branch in world.api.list_repo_refs(repo).branches]
+    with raises(Exception, "404"):  # to others, main is empty
+        world.api.hf_hub_download(repo, "adapter_config.json", token=False, force_download=True)
     world.api.upload_file(
         repo_id=repo,
         path_in_repo="adapter_model.safetensors",
         path_or_fileobj=str(folder / "adapter_model.safetensors"),
     )
     assert [tag.name for tag in world.api.list_repo_refs(repo).tags] == ["v1"]
-    assert len(world.api.list_repo_commits(repo)) >= 2
+    assert [branch.name for branch in world.api.list_repo_refs(repo).branches] == ["main"]
+
+
+@command("a config that doesn't fit: main stays, the client is told, the right weights make a version of it")
+def draft_over_version(world: World) -> None:
+    repo = world.upload("over-a-version")
+    before = world.api.model_info(repo).sha
+    wide = world.tmp / "wide" / "adapter_config.json"
+    wide.parent.mkdir()
+    config = json.loads((world.folders["one"] / "adapter_config.json").read_text("utf-8"))
+    wide.write_text(json.dumps(config | {"r": 16}), "utf-8")
+    for _ in range(2):  # an upload of the same is told again
+        is_told(world, repo, wide, "q_proj")
+        assert world.api.model_info(repo).sha == before
+    same_files(world.folders["one"], Path(world.api.snapshot_download(repo)))
+    (draft,) = world.native("GET", f"/adapters/{repo}")["drafts"]
+    world.api.delete_branch(repo, branch=draft["ref"])
+    world.api.upload_file(repo_id=repo, path_in_repo="note.md", path_or_fileobj=b"# after the draft was dropped")
+    assert world.native("GET", f"/adapters/{repo}")["latest"] == "v2"
+
+
+@command("LoHa, diffusers, a full model, a named adapter: refused with the reason")
+def never_versions(world: World) -> None:
+    from huggingface_hub.utils import HfHubHTTPError
+
+    repo = world.upload("only-lora")
+    before = world.api.model_info(repo).sha
+    for folder, word in {
+        "loha": "LOHA",
+        "diffusers": "diffusers",
+        "full-model": "full model",
+        "named": "./poet",
+    }.items():
+        with raises(HfHubHTTPError, word):
+            world.api.upload_folder(repo_id=repo, folder_path=str(world.folders[folder]), delete_patterns="*")
+    assert world.api.model_info(repo).sha == before
+    assert world.native("GET", f"/adapters/{repo}")["drafts"] == []
 
 
 @command("a pickle is refused before it is sent, with the conversion step")

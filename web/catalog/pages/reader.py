@@ -56,13 +56,14 @@ class Reader:
         """The adapter with its latest version; with the newest one, and its reason, where all are yanked."""
         shown = self.registry.adapters.get(self.actor, name)
         versions = self.registry.versions.list(self.actor, name)
+        drafts = self.registry.lanes.drafts(self.actor, name)
         if not versions:
-            problem = self.registry.commits.tree(self.actor, name).commit.problem
-            return {"adapter": shown, "view": None, "versions": (), "draft_problem": problem}
+            return {"adapter": shown, "view": None, "versions": (), "drafts": drafts}
         view = self._view(name, shown.latest or versions[0].number, shown.private)
         return {
             "adapter": shown,
             "view": view,
+            "drafts": drafts,
             "versions": versions,
             "shown_versions": versions[:FIRST_VERSIONS],
             "card": self._card(view.version),
