@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.adapter.config_fields import UnsupportedField, find_forbidden, find_unsupported
+from hub.adapter.config_fields import UnsupportedField, find_forbidden, find_unknown, find_unsupported
 from hub.adapter.patterns import PatternTable
 from hub.errors import InvalidAdapter
 from hub.formats import strict_json
@@ -34,6 +34,7 @@ DEFAULT_ALPHA = 8
 DEFAULT_EMBEDDING = "embed_tokens"
 """The module that a bare list of trainable_token_indices means, when the model doesn't say which its embedding is."""
 
+_TIED_NAMES = frozenset({"embed_tokens", "lm_head"})
 _BIAS_KINDS = ("none", "all", "lora_only")
 _MAX_TEXT = 500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -147,7 +148,23 @@ class LoraConfig:
 
     def unsupported(self) -> tuple[UnsupportedField, ...]:
         """Return every field that changes the result in a way that we don't compute exactly; () if we compute all."""
-        return find_unsupported(self.raw)
+        fields = find_unsupported(self.raw)
+        return fields if self._reaches_tied_layers() else tuple(f for f in fields if f.name != "ensure_weight_tying")
+
+    def unknown(self) -> tuple[str, ...]:
+        """Return the fields that are set and that this version doesn't know."""
+        return find_unknown(self.raw)
+
+    def _reaches_tied_layers(self) -> bool:
+        """Whether the embedding or the output layer is adapted or stored whole: ensure_weight_tying is about these.
+
+        Trained tokens are tied with or without it.
+        """
+        targets = self.target_modules
+        listed = () if isinstance(targets, str) or targets is None else targets
+        named = {name.rpartition(".")[2] for name in (*listed, *self.modules_to_save)}
+        is_matched = isinstance(targets, str) and any(re.fullmatch(targets, name) for name in _TIED_NAMES)
+        return is_matched or bool(named & _TIED_NAMES) or len(self.trainable_token_indices) > 1
 
     def forbidden(self) -> tuple[UnsupportedField, ...]:
         """Return every field that no published adapter may set: each makes a loader import or rebuild something."""
@@ -174,6 +191,13 @@ class _Fields:
 
     def check_peft_type(self) -> None:
         kind = self._payload.get("peft_type")
+        if kind is None and "lora_parameters" in self._payload:
+            raise InvalidAdapter(
+                "adapter_config.json is of mlx-lm, whose tensors have other names and lie on their sides. Fuse the "
+                "adapter there, or train it with PEFT: mlx's lora_a is PEFT's lora_A.weight transposed, and its scale "
+                "is lora_alpha / r.",
+                field="lora_parameters",
+            )
         if kind is None:
             raise _bad("peft_type", "is missing; a LoRA adapter says LORA")
         if kind != "LORA":

@@ -1,7 +1,8 @@
 """What each field of `adapter_config.json` means for us: computed, ignored, refused, or never published.
 
 Read from PEFT 0.21.  A field that changes the result, or the tensors that are needed, is either computed exactly or
-refused by name.  A field that only places, initialises or describes is ignored: the tensors are the truth.
+refused by name.  A field that only places, initialises or describes is ignored: the tensors are the truth.  So is one
+that nobody knows, as PEFT does, and with a warning.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ _KNOWN = COMPUTED | PLACEMENT | TRAINING | PLUMBING
 REFUSED: Mapping[str, str] = {
     "layer_replication": "it builds a deeper base out of copies of its layers",
     "target_parameters": "it adapts bare parameters rather than modules",
-    "ensure_weight_tying": "it ties the adapters of tied layers together",
+    "ensure_weight_tying": "it ties the adapters of the embedding and the output layer together",
     "alora_invocation_tokens": "Activated LoRA applies to some tokens of a prompt only",
     "use_qalora": "QALoRA pools the input before A",
     "use_bdlora": "BD-LoRA stores A or B as diagonal blocks",
@@ -77,6 +78,7 @@ REFUSED: Mapping[str, str] = {
     "megatron_config": "it is for Megatron's parallel layers",
     "enable_lora": "merged linear layers of PEFT 0.2 hold several adapters in one tensor",
 }
+_LIBRARIES = frozenset({"transformers", "peft", "diffusers", "sentence_transformers", "torch", "unsloth"})
 _INITS_THAT_CHANGE_THE_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 _HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
@@ -95,7 +97,7 @@ def find_forbidden(config: Mapping[str, Any]) -> tuple[UnsupportedField, ...]:
     """Return the fields that no published adapter may set: a loader that honours them imports or rebuilds things."""
     found = []
     for name, value in config.items():
-        if name in {"auto_mapping", "auto_map"} and _is_set(value):
+        if (name == "auto_map" and _is_set(value)) or (name == "auto_mapping" and not _is_of_a_library(value)):
             why = "it makes loaders import a class by name; set it to null (PEFT writes it when task_type is not given)"
             found.append(UnsupportedField(name, why))
         elif name == "megatron_core":
@@ -106,12 +108,29 @@ def find_forbidden(config: Mapping[str, Any]) -> tuple[UnsupportedField, ...]:
     return tuple(found)
 
 
+def _is_of_a_library(mapping: object) -> bool:
+    """Whether auto_mapping names a class of a library that every reader of adapters has, or nothing.
+
+    lorahub records it and imports nothing by it; other loaders do.
+    """
+    if not _is_set(mapping):
+        return True
+    library = mapping.get("parent_library") if isinstance(mapping, Mapping) else ""
+    return isinstance(library, str) and library.partition(".")[0] in _LIBRARIES
+
+
+def find_unknown(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that are set and that this version doesn't know: as in PEFT, they change nothing here."""
+    known = _KNOWN | REFUSED.keys()
+    return tuple(name for name, value in config.items() if name not in known and _is_set(value))
+
+
 def _why_unsupported(name: str, value: object) -> str | None:
     if name == "init_lora_weights":
         return _why_init_is_unsupported(value)
     if name in _KNOWN or not _is_set(value):
         return None
-    return REFUSED.get(name, "lorahub does not know this field, so it can't tell whether it changes the result")
+    return REFUSED.get(name)
 
 
 def _why_init_is_unsupported(value: object) -> str | None:

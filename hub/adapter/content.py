@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from hub.adapter.config import LoraConfig
-from hub.adapter.keys import AdapterTensor, is_saved_module, parse_keys
+from hub.adapter.keys import AdapterTensor, adapter_names, is_saved_module, parse_keys
 from hub.errors import InvalidAdapter
 from hub.manifest import Manifest, TensorEntry
 
@@ -45,10 +45,16 @@ class AdapterContent:
     def by_module(self) -> dict[str, dict[str, TensorEntry]]:
         """Return module -> kind -> tensor.  A base parameter that is replaced has the kind `kind.parameter`."""
         modules: dict[str, dict[str, TensorEntry]] = defaultdict(dict)
-        for tensor, part in zip(self.tensors, self.parts, strict=True):
+        for tensor, part in self.used():
             key = f"{part.kind}.{part.parameter}" if part.parameter else part.kind
             modules[part.module][key] = tensor
         return dict(modules)
+
+    def used(self) -> Iterator[tuple[TensorEntry, AdapterTensor]]:
+        """Yield every tensor that the adapter computes with, and what it is."""
+        for tensor, part in zip(self.tensors, self.parts, strict=True):
+            if part.kind != "unused":
+                yield tensor, part
 
     @property
     def dtype(self) -> str:
@@ -109,7 +115,17 @@ def check_content(content: AdapterContent) -> None:
 def check_publishable(content: AdapterContent) -> None:
     """`check_content`, and raise InvalidAdapter for a field that no published adapter may set."""
     check_allowed(content.config)
+    _refuse_raw_names(content)
     check_content(content)
+
+
+def _refuse_raw_names(content: AdapterContent) -> None:
+    names = adapter_names(tensor.name for tensor in content.tensors if ".lora_" in tensor.name)
+    if names:
+        raise InvalidAdapter(
+            f"The tensors have the adapter's name ({', '.join(sorted(names)[:3])}) in theirs, as in a raw state dict, "
+            "and PEFT would leave them out without a word. Save the adapter with PEFT: model.save_pretrained(folder)."
+        )
 
 
 def check_allowed(config: LoraConfig) -> None:

@@ -8,6 +8,7 @@
     base_model.model.<module>.base_layer.bias, .bias                    bias="lora_only", bias="all"
     base_model.model.<module>.base_layer.weight        a copy of a targeted embedding, which PEFT saves along
     base_model.model.<module>.weight                   modules_to_save
+    base_model.model.<module>.original_module.bias     the base's own, which bias="all" saves along: not used
     <module>.lora_A                                    loralib: no prefix, no `.weight`
 
 Other trainers' files (kohya, diffusers) and other methods are refused by what they are.
@@ -35,6 +36,7 @@ Kind = Literal[
     "bias",
     "base_layer",
     "modules_to_save",
+    "unused",
 ]
 
 
@@ -74,10 +76,6 @@ _FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         "a diffusers LoRA for an image model",
     ),
-    (
-        re.compile(r"\.lora_[AB]\.[^.]+\.weight$|\.lora_embedding_[AB]\.[^.]+$"),
-        "a raw state dict with an adapter's name in its keys, not a saved adapter",
-    ),
     (re.compile(r"\.base_layer\.lora_(embedding_)?[AB]"), "a LoRA on bare parameters (target_parameters)"),
     (re.compile(r"\.(hada_w[12]|lokr_w[12])"), "a LoHa or LoKr adapter"),
     (
@@ -95,7 +93,7 @@ def parse_key(name: str) -> AdapterTensor:
     """
     if not _is_plain(name):
         _refuse_foreign(name)
-    module_path = name.removeprefix(PREFIX)
+    module_path = _without_adapter_name(name.removeprefix(PREFIX))
     for suffix, kind in _SUFFIXES.items():
         if module_path.endswith(suffix):
             module = module_path.removesuffix(suffix)
@@ -107,10 +105,33 @@ def parse_key(name: str) -> AdapterTensor:
             f"The tensor {name[:120]!r} is no part of a LoRA adapter: its name should start with {PREFIX!r}. "
             "Save the adapter again with PEFT: model.save_pretrained(folder)."
         )
+    if ".original_module." in f"{module}.":
+        return AdapterTensor(name, module.replace(".original_module", ""), "unused", parameter)
     if module.endswith(".base_layer"):
         replaced: Kind = "bias" if parameter == "bias" else "base_layer"
         return AdapterTensor(name, module.removesuffix(".base_layer"), replaced, parameter)
     return AdapterTensor(name, module, "modules_to_save", parameter)
+
+
+_NAMED = re.compile(
+    r"\.(modules_to_save)\.[^.]+(?=\.)"
+    r"|\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector)\.(?!weight$|bias$)[^.]+(?=(?:\.weight|\.bias)?$)"
+)
+
+
+def _without_adapter_name(path: str) -> str:
+    """Return a name as PEFT saves it, of one in a raw state dict, e.g. `q_proj.lora_A.default.weight`."""
+    found = _NAMED.search(path)
+    if found is None:
+        return path
+    kept = "" if found[1] else f".{found[2]}"
+    return path[: found.start()] + kept + path[found.end() :]
+
+
+def adapter_names(names: Iterable[str]) -> set[str]:
+    """Return the adapters' names that a raw state dict has in its keys; none in what PEFT saved."""
+    found = (_NAMED.search(name) for name in names)
+    return {match[0].rpartition(".")[2] for match in found if match}
 
 
 def parse_keys(names: Iterable[str], *, bias: str = "none", modules_to_save: Iterable[str] = ()) -> list[AdapterTensor]:
@@ -120,8 +141,26 @@ def parse_keys(names: Iterable[str], *, bias: str = "none", modules_to_save: Ite
     Raises InvalidAdapter.
     """
     saved = tuple(modules_to_save)
-    parsed = [parse_key(name) for name in names]
+    parsed = _each_once([parse_key(name) for name in names])
     return [_as_bias(tensor) if bias != "none" and _is_bare_bias(tensor, saved) else tensor for tensor in parsed]
+
+
+def _each_once(parsed: list[AdapterTensor]) -> list[AdapterTensor]:
+    """Mark as unused what stands for a tensor that is there by its own name, too.
+
+    With trained biases, PEFT saves those of a whole module three times.
+    """
+    plain = {_place(tensor) for tensor in parsed if not _NAMED.search(tensor.name)}
+    return [
+        AdapterTensor(tensor.name, tensor.module, "unused", tensor.parameter)
+        if _NAMED.search(tensor.name) and _place(tensor) in plain
+        else tensor
+        for tensor in parsed
+    ]
+
+
+def _place(tensor: AdapterTensor) -> tuple[str, str, str]:
+    return tensor.module, tensor.kind, tensor.parameter
 
 
 def is_saved_module(module: str, modules_to_save: Iterable[str]) -> bool:

@@ -146,7 +146,7 @@ _WHATS: Mapping[str, tuple[str, bool]] = {
 
 
 def _parts_of_tensors(content: AdapterContent) -> Iterator[ParameterPart]:
-    for tensor, part in zip(content.tensors, content.parts, strict=True):
+    for tensor, part in content.used():
         if part.kind == "base_layer":
             continue  # a copy of the base's own weights: nothing was trained
         what, added = _WHATS[part.kind]

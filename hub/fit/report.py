@@ -121,6 +121,7 @@ def check(
         recorded = BaseIdentity(id=content.config.base_model, revision=content.config.base_revision)
     findings = [
         *_check_unsupported(content, source),
+        *_check_unknown(content),
         *_check_content(content),
         *_check_modules(content, base),
         _check_identity(recorded, base, strict),
@@ -138,6 +139,13 @@ def _check_unsupported(content: AdapterContent, source: str) -> Iterator[Finding
         yield Finding("error", "unsupported", "lorahub does not compute exactly what the config asks for", which, step)
 
 
+def _check_unknown(content: AdapterContent) -> Iterator[Finding]:
+    fields = content.config.unknown()
+    if fields:
+        step = "A newer PEFT may have written them; lorahub computes without them, as PEFT does."
+        yield Finding("warning", "unknown", "The config has fields that lorahub does not know", fields, step)
+
+
 def _check_content(content: AdapterContent) -> Iterator[Finding]:
     faults = find_faults(content)
     ranks = tuple(str(fault) for fault in faults if fault.code == "rank")
@@ -152,7 +160,7 @@ def _check_content(content: AdapterContent) -> Iterator[Finding]:
 def _check_modules(content: AdapterContent, base: BaseSpec) -> Iterator[Finding]:
     misfits = find_misfits(content, base)
     missing = [misfit for misfit in misfits if misfit.code == "modules"]
-    modules = {part.module for part in content.parts}
+    modules = {part.module for _, part in content.used()}
     updated = {part.module for part in content.parts if part.kind in {"lora_A", "embedding_A"}}
     # Of an unknown architecture, the loaded model may call its modules otherwise than the files do.
     level: Level = "warning" if base.names_from_files else "error"

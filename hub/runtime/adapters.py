@@ -7,6 +7,7 @@ Nothing of the model changes on the way: a failure at any step leaves it exactly
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from hub.runtime.memory_spec import ends
 from hub.runtime.modes import kept_tensors
 from hub.runtime.offloaded import computing_device
 from hub.runtime.updates import Update
+
+log = logging.getLogger("hub.runtime")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Plac
     Raises InvalidAdapter, InvalidSafetensors, Unsupported, Incompatible.
     """
     head = read_head(folder)
+    unknown = head.content.config.unknown()
+    if unknown:
+        log.warning("%s: fields that lorahub does not know change nothing: %s", ref, ", ".join(unknown))
     check_fit(head.content, attachment.modules)
     weights = read_weights(head, placement.dtype, placement.device, is_immutable=is_immutable)
     by_name = build_updates(weights, attachment.modules, placement.tied_head)

@@ -44,7 +44,7 @@ def _parts_by_module(weights: AdapterWeights, modules: Mapping[str, nn.Module]) 
     """Group the tensors by the module that computes with them."""
     saved = saved_modules(weights.config, weights.content.parts, modules)
     grouped: dict[str, Parts] = defaultdict(dict)
-    for part in weights.content.parts:
+    for _, part in weights.content.used():
         tensor = weights.tensors[part.name]
         if part.kind == "modules_to_save":
             home = next((name for name in saved if f"{part.module}.".startswith(f"{name}.")), part.module)

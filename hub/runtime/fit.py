@@ -20,7 +20,7 @@ def check_fit(content: AdapterContent, modules: Mapping[str, nn.Module]) -> None
 
     Missing is a module that the config targets and the base has, without weights in the file.
     """
-    here = {part.module for part in content.parts}
+    here = {part.module for _, part in content.used()}
     unexpected = sorted(name for name in here if name not in modules)
     missing = sorted(name for name in targeted(content.config, modules) if name not in here)
     if not unexpected and not missing:

@@ -132,7 +132,9 @@ def test_every_field_of_peft_has_a_meaning_here():
     [
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication"),
         ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters"),
-        ({"ensure_weight_tying": True}, "ensure_weight_tying"),
+        ({"ensure_weight_tying": True, "target_modules": ["q_proj", "model.embed_tokens"]}, "ensure_weight_tying"),
+        ({"ensure_weight_tying": True, "target_modules": "(q_proj|lm_head)"}, "ensure_weight_tying"),
+        ({"ensure_weight_tying": True, "modules_to_save": ["lm_head"]}, "ensure_weight_tying"),
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
         ({"use_qalora": True}, "use_qalora"),
         ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
@@ -148,8 +150,6 @@ def test_every_field_of_peft_has_a_meaning_here():
         ({"init_lora_weights": "lora_ga"}, "init_lora_weights"),
         ({"init_lora_weights": "loftq"}, "init_lora_weights"),
         ({"init_lora_weights": "of-tomorrow"}, "init_lora_weights"),
-        ({"use_quantum_lora": True}, "use_quantum_lora"),
-        ({"future_config": {"strength": 2}}, "future_config"),
     ],
 )
 def test_a_field_that_we_do_not_compute_is_named(fields, named):
@@ -169,10 +169,38 @@ def test_a_field_that_we_do_not_compute_is_named(fields, named):
         {"megatron_core": "megatron.core", "qalora_group_size": 16},
         {"use_quantum_lora": False, "future_config": None, "future_list": [], "future_map": {}},
         {"auto_mapping": {"base_model_class": "LlamaForCausalLM"}},
+        {"ensure_weight_tying": True},
+        {"ensure_weight_tying": True, "target_modules": "all-linear", "trainable_token_indices": [3]},
     ],
 )
 def test_a_field_that_does_not_change_the_result_is_ignored(fields):
     assert read(**fields).unsupported() == ()
+
+
+def test_a_field_that_nobody_knows_is_told_and_changes_nothing():
+    config = read(use_quantum_lora=True, future_config={"strength": 2}, future_list=[], r=4)
+    assert config.unknown() == ("use_quantum_lora", "future_config")
+    assert config.unsupported() == config.forbidden() == ()
+
+
+@pytest.mark.parametrize("library", ["transformers.models.vit.modeling_vit", "unsloth.models.llama", "peft"])
+def test_auto_mapping_of_a_known_library_is_recorded_and_not_followed(library):
+    config = read(auto_mapping={"base_model_class": "ViTForImageClassification", "parent_library": library})
+    assert config.unsupported() == config.forbidden() == ()
+    assert config.raw["auto_mapping"]["parent_library"] == library
+
+
+@pytest.mark.parametrize(
+    "mapping", ["x", {"base_model_class": "X"}, {"parent_library": None}, {"parent_library": "os"}]
+)
+def test_auto_mapping_of_anything_else_is_never_published(mapping):
+    assert [field.name for field in read(auto_mapping=mapping).forbidden()] == ["auto_mapping"]
+
+
+def test_an_adapter_of_mlx_is_told_by_its_config():
+    payload = {"fine_tune_type": "lora", "lora_parameters": {"rank": 8, "scale": 20.0}, "num_layers": 16}
+    with pytest.raises(InvalidAdapter, match=r"mlx-lm.*train it with PEFT"):
+        LoraConfig.from_json(payload)
 
 
 @pytest.mark.parametrize(

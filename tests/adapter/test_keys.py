@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from hub.adapter.keys import AdapterTensor, is_saved_module, parse_key, parse_keys
+from hub.adapter.keys import AdapterTensor, adapter_names, is_saved_module, parse_key, parse_keys
 from hub.errors import InvalidAdapter
 from tests.support.peft_folders import VARIANTS, train
 
@@ -51,8 +51,6 @@ def test_each_form_of_name_is_read(name, module, kind, parameter):
         ("text_encoder.layers.0.q_proj.lora_linear_layer.down.weight", "diffusers"),
         ("unet.mid_block.attn1.processor.to_q_lora.down.weight", "diffusers"),
         ("transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight", "diffusers"),
-        (P + "m.q_proj.lora_A.default.weight", "raw state dict"),
-        (P + "m.embed.lora_embedding_A.default", "raw state dict"),
         (P + "m.experts.base_layer.lora_A.weight", "target_parameters"),
         (P + "m.q_proj.hada_w1_a", "LoHa"),
         (P + "m.q_proj.lokr_w1", "LoKr"),
@@ -104,3 +102,26 @@ def test_a_module_is_saved_by_the_end_of_its_name_dot_or_not_as_in_peft(module, 
 def test_any_name_is_read_or_refused_and_nothing_else(name):
     with suppress(InvalidAdapter):
         assert parse_key(name).module
+
+
+def test_a_raw_state_dict_is_read_by_its_names_without_the_adapter_s():
+    parts = parse_keys(
+        [P + "m.q.lora_A.default.weight", P + "m.q.lora_B.default.weight", P + "m.q.lora_B.default.bias",
+         P + "m.e.lora_embedding_A.my-task", P + "m.q.lora_magnitude_vector.default.weight"]
+    )  # fmt: skip
+    assert [(part.module, part.kind) for part in parts] == [
+        ("m.q", "lora_A"), ("m.q", "lora_B"), ("m.q", "lora_bias"), ("m.e", "embedding_A"), ("m.q", "magnitude"),
+    ]  # fmt: skip
+    assert adapter_names(part.name for part in parts) == {"default", "my-task"}
+    assert (
+        adapter_names([P + "m.q.lora_A.weight", P + "m.e.lora_embedding_A", P + "m.q.lora_magnitude_vector"]) == set()
+    )
+
+
+def test_what_peft_saves_three_times_with_trained_biases_is_used_once():
+    """Of a whole module with a submodule: the plain name, the wrapper's own copy, and the base's."""
+    names = ["classifier.dense.bias", "classifier.modules_to_save.default.dense.bias",
+             "classifier.original_module.dense.bias"]  # fmt: skip
+    parts = parse_keys([P + name for name in names], bias="all", modules_to_save=["classifier"])
+    assert [part.kind for part in parts] == ["modules_to_save", "unused", "unused"]
+    assert parse_keys([P + names[1]])[0].kind == "modules_to_save", "where it stands alone, it counts"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from tests.battery.bases import BASES, BaseKind
 from tests.runtime.support import load_model, never_packs, relative_error
@@ -75,6 +77,17 @@ def test_other_heads_on_a_4_bit_base_say_what_peft_says(name, folders, tmp_path)
     model.merge()
     merged = answer(model, kind)
     assert torch.equal(answer(kind.open(model.save_merged(tmp_path / "merged"), dtype=torch.float32), kind), merged)
+
+
+def test_a_raw_state_dict_says_what_the_saved_adapter_says(folders, tmp_path):
+    base, adapter = folders("llama")
+    model = peft.PeftModel.from_pretrained(BASES["llama"].open(base), adapter)
+    raw = {name: value for name, value in model.state_dict().items() if "lora_" in name}
+    assert all(".default." in name for name in raw)
+    save_file(raw, tmp_path / "adapter_model.safetensors")
+    shutil.copy(adapter / "adapter_config.json", tmp_path)
+    found, expected = (answer(load_model(base, folder), BASES["llama"]) for folder in (tmp_path, adapter))
+    assert torch.equal(found, expected)
 
 
 def test_a_model_without_logits_says_so_in_its_report(folders):
