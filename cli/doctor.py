@@ -25,11 +25,11 @@ def doctor(out: Output) -> int:
     Exits 1 if something is broken; what is merely not installed is a warning.
     """
     from hub.client.doctor import ERROR, OK, diagnose
-    from hub.settings import ClientSettings, config_path
+    from hub.settings import ClientSettings, ServerSettings, config_path
 
     settings, broken = ClientSettings.from_env(os.environ), False
     found = []
-    for check in (*diagnose(settings, config_path(os.environ)), *_kernel()):
+    for check in (*diagnose(settings, config_path(os.environ), ServerSettings.from_env()), *_kernel()):
         broken = broken or check.level == ERROR
         found.append(check)
         if not out.as_json:

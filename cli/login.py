@@ -37,7 +37,7 @@ def login(endpoint: str | None, out: Output) -> None:
         return
     note(f"The token is stored in {path}, which only you can read.")
     if os.environ.get("LORAHUB_TOKEN"):
-        note("LORAHUB_TOKEN is set too, and wins over the stored token.")
+        note("LORAHUB_TOKEN is set too, and wins over the token that is stored for the registry that it is for.")
     out.line(f"{identity.user} at {settings.endpoint}")
 
 

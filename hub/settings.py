@@ -23,34 +23,68 @@ APP_NAME = "lorahub"
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Where the registry is, who we are there, and where fetched files are kept."""
+    """Where the registry is, who we are there, and where fetched files are kept.
+
+    token_is_for: the registry that LORAHUB_TOKEN belongs to, where there is such a token and this registry is another.
+    """
 
     endpoint: str
     token: str | None
     cache: Path
     offline: bool = False
+    token_is_for: str | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, config_file: Path | None = None) -> ClientSettings:
-        """Read `LORAHUB_ENDPOINT`, `_TOKEN`, `_CACHE`, `_OFFLINE`, then the config file, then the defaults."""
+        """Read `LORAHUB_ENDPOINT`, `_TOKEN`, `_TOKEN_FOR`, `_CACHE` and `_OFFLINE`, then the config file.
+
+        The token goes to the registry that `LORAHUB_TOKEN_FOR` names, else to the one that is used by default.
+        """
         env = os.environ if environment is None else environment
         stored = UserConfig.read(config_file or config_path(env))
         endpoint = env.get("LORAHUB_ENDPOINT") or stored.endpoint or DEFAULT_ENDPOINT
         endpoint = parse_endpoint(endpoint)
+        token, token_is_for = _token_for(endpoint, env, stored)
         return cls(
             endpoint=endpoint,
-            token=env.get("LORAHUB_TOKEN") or stored.tokens.get(endpoint),
+            token=token,
+            token_is_for=token_is_for,
             cache=Path(env.get("LORAHUB_CACHE") or default_cache(env)).expanduser(),
             offline=parse_switch(env.get("LORAHUB_OFFLINE", ""), "LORAHUB_OFFLINE"),
         )
 
     def with_endpoint(self, endpoint: str, config_file: Path | None = None) -> ClientSettings:
-        """Return these settings for another registry, with the token that is stored for that one, if any."""
+        """Return these settings for another registry, with the token that is stored for that one, if any.
+
+        LORAHUB_TOKEN is not sent there, unless LORAHUB_TOKEN_FOR says that it is for that one: to name a registry in a
+        command is not to trust it with a token of another.
+        """
         endpoint = parse_endpoint(endpoint)
         if endpoint == self.endpoint:
             return self
         stored = UserConfig.read(config_file or config_path(os.environ))
-        return replace(self, endpoint=endpoint, token=os.environ.get("LORAHUB_TOKEN") or stored.tokens.get(endpoint))
+        token, token_is_for = _token_for(endpoint, os.environ, stored)
+        return replace(self, endpoint=endpoint, token=token, token_is_for=token_is_for)
+
+
+def _token_for(endpoint: str, env: Mapping[str, str], stored: UserConfig) -> tuple[str | None, str | None]:
+    """Return the token to send to `endpoint`, and whose the environment's is when it is not sent there."""
+    given = env.get("LORAHUB_TOKEN")
+    if not given:
+        return stored.tokens.get(endpoint), None
+    owner = parse_endpoint(
+        env.get("LORAHUB_TOKEN_FOR") or env.get("LORAHUB_ENDPOINT") or stored.endpoint or DEFAULT_ENDPOINT
+    )
+    if _comparable(owner) == _comparable(endpoint):
+        return given, None
+    return stored.tokens.get(endpoint), owner
+
+
+def _comparable(endpoint: str) -> tuple[str, str, int | None, str]:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(endpoint)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme), parts.path
 
 
 _SERVER_NUMBERS = (
@@ -120,6 +154,16 @@ class ServerSettings:
             if env.get(variable):
                 defaults[name] = parse_number(env[variable], variable)
         return cls(data=data, **(defaults | given))
+
+    def private_paths(self) -> tuple[Path, ...]:
+        """Return what lies on this machine and nobody but the server may open: database files and folders of blobs."""
+        found = [self.data / "xet", self.data / "upstream"]
+        if self.database.startswith("sqlite:///"):
+            file = self.database.removeprefix("sqlite:///").partition("?")[0]
+            found += [Path(file + suffix) for suffix in ("", "-wal", "-shm")]
+        if "://" not in self.store:
+            found += [Path(self.store), Path(self.store) / "blobs", Path(self.store) / "uploads"]
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

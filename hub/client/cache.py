@@ -29,6 +29,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from hub.errors import StorageFull
 from hub.formats.atomic_files import write_atomically
+from hub.formats.private_files import make_private_folder
 from hub.formats.readable import hash_file
 from hub.manifest import FileEntry, Manifest, check_paths
 from hub.refs import AdapterName
@@ -104,7 +105,7 @@ class Cache:
 
     def _lock_of(self, sha256: str) -> BaseFileLock:
         path = self._lock_path(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         return FileLock(path, poll_interval=0.02)
 
     def _lock_path(self, sha256: str) -> Path:
@@ -127,7 +128,7 @@ class Cache:
     def store_blob(self, finished: Path, sha256: str) -> Path:
         """Move a verified file to its place.  Power lost afterwards can't leave it sealed but empty."""
         path = self.blob_path(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         _sync(finished)
         seal(finished)
         os.replace(finished, path)
@@ -135,7 +136,7 @@ class Cache:
 
     def check_room(self, needed_bytes: int) -> None:
         """Raise StorageFull unless the disk can take that many more bytes."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.root)
         free = shutil.disk_usage(self.root).free
         if free < needed_bytes:
             raise StorageFull(
@@ -171,12 +172,12 @@ class Cache:
         """Make the version's folder out of blobs that are all here.  It appears whole or not at all."""
         check_paths([entry.path for entry in manifest.files])
         target = self.snapshot_path(name, manifest.digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(target.parent)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
             for entry in manifest.files:
                 place = building / entry.path
-                place.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(place.parent)
                 link_or_copy(self.blob_path(entry.sha256), place)
             _replace_folder(building, target)
         except BaseException:
@@ -229,12 +230,22 @@ class Cache:
 
 
 def is_sealed(path: Path, size: int) -> bool:
-    """Whether `path` has that size and nobody has written to it since it was verified."""
+    """Whether `path` has that size and nobody has written to it since it was verified.
+
+    Anybody can set a time: in a cache that users share, a seal counts only on a file that no other user may have made
+    or changed.  What others put there is hashed each time.
+    """
     try:
         found = path.stat()
     except OSError:
         return False
-    return found.st_size == size and found.st_mtime_ns == _SEAL_NS
+    return found.st_size == size and found.st_mtime_ns == _SEAL_NS and _is_ours_alone(found)
+
+
+def _is_ours_alone(found: os.stat_result) -> bool:
+    if os.name != "posix":
+        return True
+    return found.st_uid in {os.geteuid(), 0} and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def seal(path: Path) -> None:

@@ -64,7 +64,7 @@ class Connection:
     def decode(self, response: httpx2.Response) -> Any:
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NetworkError(
                 f"{self.settings.endpoint} does not answer as a lorahub registry does. Check LORAHUB_ENDPOINT."
             ) from error
@@ -172,16 +172,25 @@ class Connection:
     def _error(self, response: httpx2.Response, body: bytes) -> HubError:
         try:
             payload = httpx2.Response(200, content=body).json()
-        except ValueError:
+        except (ValueError, RecursionError):
             payload = None
         error = from_json(response.status_code, payload)
         retry_after = response.headers.get("retry-after", "")
         if retry_after.isdigit():
             error.details.setdefault("retry_after_seconds", int(retry_after))
         if error.exit_code == 4 and not self.settings.token:
-            error.message += " You are not logged in here: lorahub login"
+            error.message += self._how_to_log_in()
             error.args = (error.message,)
         return error
+
+    def _how_to_log_in(self) -> str:
+        endpoint, owner = self.settings.endpoint, self.settings.token_is_for
+        if owner is None:
+            return " You are not logged in here: lorahub login"
+        return (
+            f" LORAHUB_TOKEN is for {owner}, so it was not sent to {endpoint}. "
+            f"Log in there: lorahub login {endpoint}. Or, if it is that one's: LORAHUB_TOKEN_FOR={endpoint}"
+        )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from hub.client.api import Client
 from hub.errors import AuthError, HubError
-from hub.settings import ClientSettings
+from hub.formats.private_files import is_open_to_others
+from hub.settings import ClientSettings, ServerSettings
 
 LEAST_PYTHON = (3, 11)
 LOW_SPACE_BYTES = 5 * 10**9
@@ -34,8 +35,8 @@ class Check:
         return {"name": self.name, "level": self.level, "found": self.found, "next_step": self.next_step}
 
 
-def diagnose(settings: ClientSettings, config_file: Path) -> Iterator[Check]:
-    """Look at everything, one thing after the other."""
+def diagnose(settings: ClientSettings, config_file: Path, server: ServerSettings) -> Iterator[Check]:
+    """Look at everything, one thing after the other.  server: the one that would start here."""
     yield _python()
     yield _package("torch", "load", "hub.load runs adapters with it")
     yield _package("transformers", "load", "hub.load reads base models with it")
@@ -44,6 +45,7 @@ def diagnose(settings: ClientSettings, config_file: Path) -> Iterator[Check]:
     yield _package("peft", "train", "training needs it")
     yield _package("flask", "server", "lorahub serve needs it")
     yield _config(config_file)
+    yield from _server_files(server)
     yield from _registry(settings)
     yield _writable(settings.cache)
     yield _space(settings.cache)
@@ -83,6 +85,18 @@ def _config(path: Path) -> Check:
     if os.name == "posix" and mode & 0o077:
         return Check("config", WARNING, f"others can read {path} ({mode:o})", f"chmod 600 {path}")
     return Check("config", OK, str(path))
+
+
+def _server_files(server: ServerSettings) -> Iterator[Check]:
+    """Look whether others may open the files of a server of this machine; nothing is said where there is none."""
+    there = [path for path in server.private_paths() if path.exists()]
+    for path in there:
+        if is_open_to_others(path):
+            found = f"others on this machine can open {path}"
+            yield Check("server files", ERROR, found, f"chmod go= {path}, as the server's user")
+            return
+    if there:
+        yield Check("server files", OK, f"{server.data}: for its owner alone")
 
 
 def _registry(settings: ClientSettings) -> Iterator[Check]:

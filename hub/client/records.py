@@ -12,7 +12,7 @@ from typing import Any
 
 from hub.errors import DigestMismatch, NetworkError
 from hub.manifest import BaseIdentity, Manifest
-from hub.refs import AdapterName, AdapterRef
+from hub.refs import AdapterName, AdapterRef, parse_selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,9 @@ def _as_texts(value: object) -> tuple[str, ...]:
 
 
 def _alias_names(items: list[Any]) -> tuple[str, ...]:
-    return tuple(str(item["alias"]) if isinstance(item, dict) and "alias" in item else str(item) for item in items)
+    """Return the names, each of which may become the name of a file.  Raises InvalidRef for one that is none."""
+    texts = [str(item["alias"]) if isinstance(item, dict) and "alias" in item else str(item) for item in items]
+    return tuple(parse_selector(text) for text in texts)
 
 
 def _parse_yank(payload: dict[str, Any] | None) -> Yank | None:

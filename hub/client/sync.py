@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.adapter.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.adapter.files import FolderScan, build_manifest, scan_folder
 from hub.client.api import Client
 from hub.client.cache import Cache
@@ -178,6 +179,7 @@ def fetch(
         for _ in range(_ATTEMPTS):
             _fetch_blobs(info, manifest, cache, asked, observer)
             with suppress(FileNotFoundError):
+                _check_contents(manifest, cache)
                 return cache.find_snapshot(info.adapter, manifest) or cache.build_snapshot(info.adapter, manifest)
     raise Unavailable(f"Another process empties {cache.root} while {info.ref} is fetched. Pull again when it is done.")
 
@@ -256,7 +258,16 @@ def _download_job(client: Client, info: VersionInfo, entry: FileEntry, cache: Ca
 def _manifest_of(info: VersionInfo) -> Manifest:
     if info.manifest is None:
         raise NetworkError(f"The registry described {info.ref} without its manifest. Check LORAHUB_ENDPOINT.")
+    for entry in info.manifest.files:
+        check_name(entry.path)
     return info.manifest
+
+
+def _check_contents(manifest: Manifest, cache: Cache) -> None:
+    """Raise UnsafeFile for a file that is not what its name says: the registry should never have taken it."""
+    for entry in manifest.files:
+        with cache.blob_path(entry.sha256).open("rb") as file:
+            check_magic(entry.path, file.read(MAGIC_BYTES))
 
 
 def _size_of(path: Path) -> int:

@@ -25,6 +25,7 @@ from hub.client.records import UploadPlan
 from hub.errors import DigestMismatch, IntegrityError, NetworkError, UploadNotFound, UploadOffsetMismatch
 from hub.formats.atomic_files import write_atomically
 from hub.formats.early_sync import EarlySync
+from hub.formats.private_files import make_private_folder
 from hub.formats.readable import hash_file
 from hub.manifest import FileEntry
 from hub.refs import AdapterName
@@ -87,7 +88,7 @@ class _Download:
 
     def run(self) -> bool:
         """Fetch what is missing; return whether the whole is what was asked for."""
-        self._partial.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._partial.parent)
         # Unbuffered: what has been written survives the death of this process.
         with open(self._partial, "a+b", buffering=0) as file:
             self._take_up(file)

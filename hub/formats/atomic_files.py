@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from hub.formats.private_files import make_private_folder
+
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
@@ -31,7 +33,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Make `data` the content of `path`, whose folder is made if it isn't there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Make `data` the content of `path`, whose folder is made, for its owner alone, if it isn't there."""
+    make_private_folder(path.parent)
     with replacing(path, sync=sync) as file:
         file.write(data)

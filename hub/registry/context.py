@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from hub.formats.private_files import close_to_others, is_open_to_others
 from hub.registry import schema
 from hub.registry.db.database import SAFE_SQLITE, Database
 from hub.registry.db.models import ServerValueRow
@@ -42,6 +43,8 @@ class Context:
         database = Database(settings.database)
         try:
             schema.prepare(database)
+            for path in settings.private_paths():
+                close_to_others(path)
             return cls(database, open_store(settings.store), settings)
         except BaseException:
             database.close()
@@ -57,10 +60,16 @@ class Context:
         self.store.check()
 
     def warnings(self) -> tuple[str, ...]:
+        open_to_others = [path for path in self.settings.private_paths() if is_open_to_others(path)]
+        exposed = tuple(
+            f"{path} can be opened by other users of this machine, and is not ours to close. Run: chmod go= {path}"
+            for path in open_to_others
+        )
         version = self.database.sqlite_version()
         if version is None or version >= SAFE_SQLITE:
-            return ()
+            return exposed
         return (
+            *exposed,
             f"SQLite {'.'.join(map(str, version))} has a rare race that can lose a write (mended in 3.51.3). "
             "Install the pysqlite3 wheel, or use PostgreSQL.",
         )

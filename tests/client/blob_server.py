@@ -14,11 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class BlobServer:
-    """`blobs` maps paths to bytes; `redirects` maps paths to addresses; `busy` counts the 503s still to be given."""
+    """`blobs` maps paths to bytes; `redirects` maps paths to addresses; `statuses` maps
+    paths to another status than 200; `busy` counts the 503s still to be given."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
     gzipped: bool = False
     busy: int = 0
     retry_after: str = "0"
@@ -65,7 +67,7 @@ def blob_server(**fields: object) -> Iterator[BlobServer]:
             etag = state.etags.get(self.path, f'"{hashlib.sha256(data).hexdigest()}"')
             found = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
             start = int(found[1]) if found and headers.get("if-range", etag) == etag else 0
-            self.send_response(206 if start else 200)
+            self.send_response(206 if start else state.statuses.get(self.path, 200))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("ETag", etag)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hub.client.cache import Cache, seal
 from hub.client.progress import HubWarning
 from hub.client.records import AdapterInfo, Identity, SearchPage, UploadPlan, VersionInfo
 from hub.client.sync import pull, resolve
-from hub.errors import DigestMismatch, IntegrityError, InvalidRequest, NetworkError, UnsafeFile
+from hub.errors import DigestMismatch, HubError, IntegrityError, InvalidRequest, NetworkError, UnsafeFile
 from hub.manifest import BaseIdentity, FileEntry, Manifest, canonical_json
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
@@ -54,6 +56,95 @@ def test_a_file_name_that_leaves_the_cache_is_refused(tmp_path, path):
     assert caught.value.exit_code == 6
     assert not (tmp_path / "cache" / "snapshots").exists()
     assert not (tmp_path / "escape").exists()
+
+
+@pytest.mark.parametrize("path", ["adapter_model.bin", "run.py", "libx.so", "weights.pt", "a/evil.pkl", "x.sh"])
+def test_a_kind_of_file_that_no_adapter_has_is_refused_before_a_byte_of_it_comes(tmp_path, path):
+    manifest = Manifest((*manifest_of().files, *manifest_of(path).files), {}, ())
+    with blob_server() as server:
+        serve_version(server, version_json(manifest.to_json(), manifest.digest))
+        with pytest.raises(UnsafeFile):
+            pull(NAME.at(1), client_settings(server, tmp_path))
+        assert not [asked for _, asked, _ in server.requests if "/files/" in asked]
+    assert not (tmp_path / "cache" / "snapshots").exists()
+
+
+@pytest.mark.parametrize("data", [b"\x80\x04\x95abc", b"PK\x03\x04zip", b"\x7fELF\x02"])
+def test_a_file_that_is_not_what_its_name_says_gets_no_place(tmp_path, data):
+    entry = FileEntry("README.md", len(data), hashlib.sha256(data).hexdigest())
+    manifest = Manifest((entry,), {}, ())
+    with blob_server() as server:
+        serve_version(server, version_json(manifest.to_json(), manifest.digest))
+        server.blobs["/api/v1/adapters/task/qa/versions/v1/files/README.md"] = data
+        with pytest.raises(UnsafeFile):
+            pull(NAME.at(1), client_settings(server, tmp_path))
+    assert not (tmp_path / "cache" / "snapshots").exists()
+
+
+@pytest.mark.parametrize("alias", ["..", ".", "../../x", "", "a/../b", "%2e%2e"])
+def test_a_name_of_an_alias_that_is_none_is_refused(tmp_path, alias):
+    manifest = manifest_of()
+    with blob_server() as server:
+        serve_version(server, version_json(manifest.to_json(), manifest.digest, aliases=[alias]))
+        with pytest.raises(HubError):
+            resolve(NAME.at(1), client_settings(server, tmp_path))
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b'{"error":' * 5_000 + b"1" + b"}" * 5_000])
+@pytest.mark.parametrize("status", [200, 404])
+def test_json_that_is_too_deep_is_no_answer_of_a_registry(tmp_path, body, status):
+    with blob_server() as server:
+        server.blobs["/api/v1/adapters/task/qa/versions/v1"] = body
+        server.statuses["/api/v1/adapters/task/qa/versions/v1"] = status
+        with pytest.raises(HubError):
+            resolve(NAME.at(1), client_settings(server, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "//", "http://", "http://[", "http://a:99999/", "\x80\xff", "ftp://127.0.0.1/x", "data:,x"],
+)
+def test_a_redirect_that_leads_nowhere_is_a_typed_error(tmp_path, location):
+    manifest = manifest_of()
+    api, file = "/api/v1/adapters/task/qa/versions/v1", "/api/v1/adapters/task/qa/versions/v1/files/adapter_config.json"
+    with blob_server() as server:
+        server.redirects[api] = location
+        with pytest.raises(HubError):
+            resolve(NAME.at(1), client_settings(server, tmp_path))
+    with blob_server() as server:
+        serve_version(server, version_json(manifest.to_json(), manifest.digest))
+        server.redirects[file] = location
+        with pytest.raises(HubError):
+            pull(NAME.at(1), client_settings(server, tmp_path))
+    assert not (tmp_path / "cache" / "snapshots").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_what_was_pulled_is_its_users_alone(tmp_path):
+    manifest = manifest_of()
+    before = os.umask(0)
+    try:
+        with blob_server() as server:
+            serve_version(server, version_json(manifest.to_json(), manifest.digest))
+            server.blobs["/api/v1/adapters/task/qa/versions/v1/files/adapter_config.json"] = DATA
+            pull(NAME.at(1), client_settings(server, tmp_path))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_seal_that_another_user_could_have_set_is_not_believed(tmp_path):
+    """Who may write to a shared cache may also set a file's time and size."""
+    cache = Cache(tmp_path)
+    entry = manifest_of().files[0]
+    path = cache.blob_path(entry.sha256)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"[]")  # of the same size, and not what its name says
+    seal(path)
+    path.chmod(0o666)
+    assert not cache.has_blob(entry)
+    assert not path.exists()
 
 
 def test_two_names_that_are_one_file_on_some_systems_are_refused(tmp_path):

@@ -10,8 +10,9 @@ from flask import Flask
 
 from hub.errors import Forbidden, HubError
 from hub.refs import AdapterName
-from hub.registry.rights.access import ANONYMOUS, Action
+from hub.registry.rights.access import ANONYMOUS, Action, Actor
 from hub.registry.service import Registry
+from hub.registry.values import Scope
 from hub.settings import ServerSettings
 from hub.web.app import create_app
 from hub.web.hf import signing
@@ -36,9 +37,22 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     registry.close()
 
 
-def test_a_signature_stands_for_its_maker_and_what_was_noted(app: Flask) -> None:
+def actor_with_token(app: Flask, scopes: tuple[Scope, ...]) -> Actor:
+    registry: Registry = app.extensions["test.registry"]
+    made = registry.tokens.create(app.extensions["test.admin"], "pia's", scopes, user="pia")
+    return registry.tokens.authenticate(made.secret)
+
+
+def test_who_has_the_key_but_no_token_signs_nothing(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    pia = registry.users.actor_for("pia", ("read", "publish"))
+    with app.app_context():
+        forged = signing.sign("lfs", registry.users.actor_for("admin", ("publish",)), REPO)
+        with pytest.raises(Forbidden):
+            signing.read("lfs", forged, 60, REFUSED)
+
+
+def test_a_signature_stands_for_its_maker_and_what_was_noted(app: Flask) -> None:
+    pia = actor_with_token(app, ("read", "publish"))
     with app.app_context():
         grant = signing.read("xet", signing.sign("xet", pia, REPO, space="s"), 60, REFUSED)
         assert (grant.actor.user, grant.repo, grant.claims) == ("pia", REPO, {"space": "s"})
@@ -67,7 +81,7 @@ def test_it_expires(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_token_limited_to_reading_signs_nothing_that_writes(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    reader = registry.users.actor_for("pia", ("read",))
+    reader = actor_with_token(app, ("read",))
     with app.app_context():
         grant = signing.read("lfs", signing.sign("lfs", reader, REPO), 60, REFUSED)
     assert not registry.namespaces.may(grant.actor, Action.PUBLISH, "team")
@@ -86,7 +100,7 @@ def test_a_revoked_token_is_gone_here_too(app: Flask) -> None:
 
 def test_a_role_that_was_taken_away_is_gone_here_too(app: Flask) -> None:
     registry = app.extensions["test.registry"]
-    pia = registry.users.actor_for("pia", ("read", "publish"))
+    pia = actor_with_token(app, ("read", "publish"))
     with app.app_context():
         text = signing.sign("lfs", pia, REPO)
         registry.namespaces.set_member(app.extensions["test.admin"], "team", "pia", None)

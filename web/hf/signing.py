@@ -51,9 +51,9 @@ def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id:
     """Return the signer as it is now; None if the token that it used is no longer good."""
     if user is None:
         return ANONYMOUS
+    if token_id is None:  # nobody signs without a token, so whoever wrote this was not asked for one
+        return None
     actor = registry().users.actor_for(user, [scope for scope in SCOPES if scope in scopes], namespace)
-    if token_id is None:
-        return actor
     now = datetime.now(UTC)
     good = (
         t

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from hub.errors import DigestMismatch
 from hub.formats.atomic_files import write_atomically
+from hub.formats.private_files import make_private_folder
 
 MAX_ANSWERS_PER_FOLDER = 200
 ABANDONED_SECONDS = 24 * 3600
@@ -81,7 +82,7 @@ class UpstreamCache:
         """Keep the answer to an address, to be used when the upstream is down, or for good if it can't change."""
         path = self._answer(address)
         with _passing_over("an answer of the upstream is not kept"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             _drop_abandoned(path.parent)
             _drop_oldest(path.parent, MAX_ANSWERS_PER_FOLDER - 1)
             write_atomically(path, json.dumps(answer).encode())
@@ -122,7 +123,7 @@ class _Arrival:
         self._folder = folder
         self._file: IO[bytes] | None = None
         with self._giving_up():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             _drop_abandoned(folder)  # before more comes: they may be what fills the disk
             handle, self._temporary = tempfile.mkstemp(dir=folder, prefix=".receiving-")
             self._file = os.fdopen(handle, "wb")

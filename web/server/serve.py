@@ -20,6 +20,7 @@ from typing import Any
 from flask import Flask
 
 from hub.errors import InvalidRequest, Unavailable
+from hub.formats.private_files import make_private_folder
 from hub.registry.service import Registry
 from hub.settings import ServerSettings, UserConfig
 
@@ -77,7 +78,7 @@ def local_url(settings: ServerSettings) -> str:
 
 def prepare(settings: ServerSettings, config_file: Path, say: Callable[[str], None]) -> None:
     """Bring the schema up and, on the first start, make the admin and show the token once."""
-    settings.data.mkdir(parents=True, exist_ok=True)
+    make_private_folder(settings.data)
     registry = Registry.open(settings)
     try:
         for warning in registry.warnings():

@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from hub.errors import DigestMismatch, InvalidRequest, NotFound, QuotaExceeded
 from hub.formats.atomic_files import replacing
+from hub.formats.private_files import make_private_folder
 
 from .hash import HASH_BYTES, Leaf, hash_xorb, to_text
 from .shard import Segment
@@ -82,7 +83,7 @@ class XorbSpace:
         """
         if self.has(name):
             return False
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         self._check_room()
         with replacing(self._path(name)) as file:
             leaves = _unpack(stream, file)

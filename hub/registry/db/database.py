@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from hub.errors import HubError, InvalidRequest, StorageFull, Unavailable
+from hub.formats.private_files import close_to_others, ensure_private_file, make_private_folder
 
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ def _parse_url(text_url: str) -> URL:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    _make_private(Path(str(url.database)))
     # The pool is as large as the threads of one worker may be; waiting for a connection is waiting for a thread.
     engine = create_engine(
         url,
@@ -165,6 +166,15 @@ def _sqlite_engine(url: URL) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("immediate", False) else "BEGIN")
 
     return engine
+
+
+def _make_private(file: Path) -> None:
+    """Make the file before SQLite does, which would let all read it; the log beside it gets the mode of the file."""
+    if str(file) != ":memory:":
+        make_private_folder(file.parent)
+        ensure_private_file(file)
+        for path in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+            close_to_others(path)
 
 
 def _switch_to_wal(connection: Any) -> None:

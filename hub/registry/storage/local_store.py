@@ -1,7 +1,7 @@
 """Blobs in a local folder.
 
     ROOT/
-      blobs/ab/abcdef…           one file per blob, named by its sha256, read-only
+      blobs/ab/abcdef…           one file per blob, named by its sha256, read-only, for the server alone
       uploads/<32 hex>           bytes that gather; renamed into blobs/ once they are verified and synced
 
 Every blob was written to uploads/, fsynced, renamed, and its folder fsynced, in this order: after a crash it is
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hub.errors import FileNotFound, StorageFull, Unavailable, UploadNotFound, UploadOffsetMismatch
 from hub.formats.early_sync import EarlySync
+from hub.formats.private_files import close_to_others, make_private_folder
 from hub.formats.readable import SHA256_HEX, read_at
 from hub.registry.storage.file_access import BINARY, lock, sync_folder
 from hub.registry.storage.hashing import BlobHash
@@ -46,8 +47,9 @@ class LocalStore:
         # Hashes of uploads whose bytes this process saw pass by from the start: verify need not read them again.
         self._seen: dict[str, BlobHash] = {}
         with _translated_errors():
-            self._blobs.mkdir(parents=True, exist_ok=True)
-            self._uploads.mkdir(exist_ok=True)
+            for folder in (self.root, self._blobs, self._uploads):
+                make_private_folder(folder)
+                close_to_others(folder)
 
     def begin(self, size: int) -> str:
         key = secrets.token_hex(16)
@@ -133,10 +135,10 @@ class LocalStore:
 
     def _move(self, source: Path, target: Path) -> None:
         if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self._blobs)
         if source.exists():
-            source.chmod(0o444)
+            source.chmod(0o400)
             source.replace(target)
             sync_folder(target.parent)
         elif not target.exists():

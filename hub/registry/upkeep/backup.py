@@ -26,6 +26,7 @@ from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Table, bindpa
 from sqlalchemy.orm import Session
 
 from hub.errors import Conflict, DigestMismatch, HubError, IntegrityError, InvalidRequest
+from hub.formats.private_files import close_to_others, create_private, make_private_folder
 from hub.registry import schema
 from hub.registry.context import Context
 from hub.registry.db.models import BaseRow, BlobRow, Model, Moment
@@ -34,8 +35,9 @@ from hub.registry.storage.streams import ByteStream
 from hub.registry.upkeep import gc
 
 FORMAT = 1
-# What is derived is made anew; unfinished uploads have no bytes in a backup; logins and buckets end by themselves.
-_LEFT_OUT = frozenset({"terms", "term_chunks", "uploads", "web_sessions", "rate_buckets"})
+# What is derived is made anew; unfinished uploads have no bytes in a backup; logins and buckets end by themselves; and
+# whoever reads a backup must not be able to sign anything as the server.
+_LEFT_OUT = frozenset({"terms", "term_chunks", "uploads", "web_sessions", "rate_buckets", "server_values"})
 _PAGE = 1_000
 
 
@@ -56,7 +58,8 @@ def write(context: Context, target: str, progress: Callable[[int], None] | None 
     folder = Path(target)
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty. Name a new folder.")
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder / "tables")
+    close_to_others(folder)
     # What could be collected while we copy gets its grace anew: every blob that the tables name must stay to the end.
     context.database.transact(partial(gc.renew_grace, now=context.now()))
     tables, blobs = _write_tables(context, folder / "tables")
@@ -91,7 +94,7 @@ def _write_tables(context: Context, folder: Path) -> tuple[dict[str, dict[str, A
 def _write_table(session: Session, table: Table, path: Path) -> dict[str, Any]:
     digest, rows = hashlib.sha256(), 0
     query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_PAGE)
-    with path.open("wb") as file:
+    with create_private(path) as file:
         for row in session.execute(query):
             line = json.dumps([_to_json(value) for value in row], ensure_ascii=False).encode() + b"\n"
             file.write(line)
@@ -115,10 +118,10 @@ def _copy_blobs(
     copied = 0
     for sha256, size in blobs:
         target = folder / sha256[:2] / sha256
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(target.parent)
         digest = hashlib.sha256()
         try:
-            with target.open("wb") as file:
+            with create_private(target) as file:
                 for piece in context.store.stream(sha256, 0, size):
                     file.write(piece)
                     digest.update(piece)
@@ -135,7 +138,7 @@ def _copy_blobs(
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with create_private(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
