@@ -77,6 +77,7 @@ class BaseSpec:
     quantization: None, `nf4`, `fp4`, `int8`, or what config.json calls another method.
     weights, sketch: None unless the weights could be read.
     names_from_files: the names are those of the files, and the loaded model, of an unknown architecture, may rename.
+    missing: parameters that the config says and the files don't have, where the architecture is known.
     """
 
     architecture: str | None
@@ -90,6 +91,7 @@ class BaseSpec:
     weights: str | None = None
     sketch: str | None = field(default=None, repr=False)
     names_from_files: bool = False
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def from_folder(cls, path: Path | str, *, fingerprint: bool = True) -> BaseSpec:
@@ -116,7 +118,7 @@ class BaseSpec:
         checkpoint = open_checkpoint(files)
         tensors = {name: TensorShape(stored.shape, stored.dtype) for name, stored in checkpoint.tensors.items()}
         spec = cls._build(checkpoint.config, tensors, checkpoint.plan)
-        spec = replace(spec, names_from_files=checkpoint.plan is None)
+        spec = replace(spec, names_from_files=checkpoint.plan is None, missing=_missing(tensors, checkpoint.plan))
         return spec.with_weights(checkpoint.read) if fingerprint else spec
 
     @classmethod
@@ -239,6 +241,10 @@ def _tied_head(tensors: Mapping[str, TensorShape], plan: Blueprint | None) -> It
         if (is_input or module.rpartition(".")[2] in _EMBEDDING_NAMES) and not _is_position(module):
             yield "lm_head", ModuleShape("linear", tensor.shape[1], tensor.shape[0])
             return
+
+
+def _missing(tensors: Mapping[str, TensorShape], plan: Blueprint | None) -> tuple[str, ...]:
+    return tuple(sorted(plan.tensors.keys() - tensors.keys())) if plan else ()
 
 
 def _is_position(module: str) -> bool:

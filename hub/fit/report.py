@@ -29,7 +29,7 @@ _MARKS: Mapping[Level, str] = {"ok": "ok     ", "warning": "warning", "error": "
 class Finding:
     """One thing that was checked.
 
-    code: architecture, modules, untrained, shapes, vocabulary, rank, content, base, unsupported, weights, zero.
+    code: whole, architecture, modules, untrained, shapes, vocabulary, rank, content, base, unsupported, weights, zero.
     which: the modules, tensors or fields that are meant, all of them.  next_step: what to do; empty if ok.
     """
 
@@ -123,6 +123,7 @@ def check(
         *_check_unsupported(content, source),
         *_check_unknown(content),
         *_check_content(content),
+        *_check_whole(base),
         *_check_modules(content, base),
         _check_identity(recorded, base, strict),
         *_check_weights(weights),
@@ -155,6 +156,13 @@ def _check_content(content: AdapterContent) -> Iterator[Finding]:
         yield Finding("error", "rank", "The config's ranks are not those of the weights", ranks, step)
     if others:
         yield Finding("error", "content", "Config and weights contradict each other", others, step)
+
+
+def _check_whole(base: BaseSpec) -> Iterator[Finding]:
+    if base.missing:
+        what = f"The base's files lack {len(base.missing):,} of its parameters, which would be random"
+        step = "Fetch the base again, or correct `architectures` in its config.json."
+        yield Finding("error", "whole", what, base.missing, step)
 
 
 def _check_modules(content: AdapterContent, base: BaseSpec) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from hub.errors import BaseNotFound, InvalidRequest
 from hub.runtime.quantized_base import QuantizedBases
+from hub.runtime.whole import check_whole
 
 
 def load_base(folder: Path, quantize: str | None, device: torch.device, cache: Path) -> Any:
@@ -39,12 +40,22 @@ def load_base(folder: Path, quantize: str | None, device: torch.device, cache: P
 
 
 def open_model(folder: Path, dtype: torch.dtype, device: torch.device, **options: Any) -> Any:
-    """Open a model's folder with transformers: safetensors only, and none of its own code."""
+    """Open a model's folder with transformers: safetensors only, and none of its own code.
+
+    Raises Incompatible if the folder lacks weights of the model.
+    """
     # `options` has quantization_config or nothing: even None would override what the folder says of itself.
     with quiet_progress():
-        model = model_class(read_config(folder)).from_pretrained(
-            folder, dtype=dtype, device_map={"": device}, use_safetensors=True, trust_remote_code=False, **options
+        model, report = model_class(read_config(folder)).from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
         )
+    check_whole(folder, model, report)
     _let_it_be_saved(model)
     return model.eval()
 

@@ -31,7 +31,7 @@ from hub.runtime.saving import bare_state, narrow, write_model
 
 log = logging.getLogger("hub.runtime")
 
-FORMAT = 1
+FORMAT = 2
 ENTRY = "entry.json"
 LEFTOVER_SECONDS = 86_400.0
 """What is still being written after a day is written by nobody any more."""

@@ -55,6 +55,7 @@ def load_model(base: TrainingBase, device: str, quantize: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     from hub.runtime.quiet import silence_advice
+    from hub.runtime.whole import check_whole
 
     silence_advice()
     dtype = training_dtype(device)
@@ -62,7 +63,8 @@ def load_model(base: TrainingBase, device: str, quantize: str | None) -> Any:
     if quantize:
         options |= {"quantization_config": nf4_config(dtype), "device_map": {"": device}}
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(base.source, **options)
+        model, report = AutoModelForCausalLM.from_pretrained(base.source, output_loading_info=True, **options)
+    check_whole(base.source, model, report)
     return _prepared_for_4_bit(model) if quantize else model.to(device)
 
 
