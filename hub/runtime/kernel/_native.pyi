@@ -15,4 +15,15 @@ def weight(
     /,
 ) -> bytes: ...
 def product(record: bytes, way: int, x: int, bias: int, y: int, rows: int, threads: int, /) -> None: ...
-def dequantize(record: bytes, way: int, dense: int, first: int, last: int, threads: int, /) -> None: ...
+def dequantize(
+    record: bytes,
+    way: int,
+    dense: int,
+    is_narrow: int,
+    first: int,
+    last: int,
+    begin: int,
+    end: int,
+    threads: int,
+    /,
+) -> None: ...

@@ -84,15 +84,43 @@ def test_any_block_size(block, shape, way):
         assert_close(product(x, codes, state), x, formula(codes, state))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_panel_is_the_dense_weight_to_the_last_bit(shape, kind, way, monkeypatch):
+def test_panels_are_the_dense_weight_to_the_last_bit(shape, kind, dtype, way, monkeypatch):
+    """Rounded to bfloat16 once, where that is asked for."""
     codes, state = quantized(shape, kind=kind)
-    monkeypatch.setattr(products, "PANEL_WEIGHTS", 5 * shape[1])  # panels end in the middle of blocks
-    record = records.record_of(codes, state)
-    panels = [dense.clone() for _, _, dense in products._panels(record, way)]
-    assert len(panels) == -(-shape[0] // 5)
-    assert torch.equal(torch.cat(panels), formula(codes, state))
+    record, expected = records.record_of(codes, state), formula(codes, state).to(dtype)
+    monkeypatch.setattr(products, "PANEL_WEIGHTS", 8 * shape[1])  # panels end in the middle of blocks
+    rows = [dense.clone() for _, _, dense in products._row_panels(record, way, dtype)]
+    assert len(rows) == -(-shape[0] // 8)
+    assert torch.equal(torch.cat(rows), expected)
+    monkeypatch.setattr(products, "PANEL_WEIGHTS", 40 * shape[0])
+    columns = [dense.clone() for _, _, dense in products._column_panels(record, way, dtype)]
+    assert len(columns) == -(-shape[1] // 40)
+    assert torch.equal(torch.cat(columns, dim=1), expected)
+
+
+def test_scales_that_are_no_numbers_or_too_large_are_rounded_as_torch_rounds_them(way):
+    codes, state = quantized((8, 64), double=False)
+    state.absmax[:5] = torch.tensor([float("nan"), float("inf"), float("-inf"), 3.4e38, 1e-40])
+    record, expected = records.record_of(codes, state), formula(codes, state).bfloat16()
+    (dense,) = [panel.clone() for _, _, panel in products._row_panels(record, way, torch.bfloat16)]
+    assert torch.equal(dense.nan_to_num(nan=7.0), expected.nan_to_num(nan=7.0))
+    assert torch.equal(dense.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("rows", [1, 5, 16, 17, 70])
+def test_bfloat16_is_rounded_once(rows, quick, way, monkeypatch):
+    """Few rows are summed in float32; many are BLAS's, with the weight in bfloat16 as bitsandbytes has it."""
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: quick)
+    codes, state = quantized((48, 576))
+    x, bias = torch.randn(rows, 576, dtype=torch.bfloat16), torch.randn(48, dtype=torch.bfloat16)
+    ours = product(x, codes, state, bias)
+    assert ours.dtype == torch.bfloat16
+    exact = x.double() @ formula(codes, state).double().T + bias.double()
+    assert (ours.double() - exact).norm() <= (2**-8 if quick else 2**-9) * exact.norm()
 
 
 @given(
@@ -132,7 +160,7 @@ def test_nan_and_infinity_come_through_as_in_the_dense_product(value, rows, way)
 @pytest.mark.parametrize("shape", [(64, 96), (5, 7), (48, 576)], ids=str)
 @pytest.mark.parametrize("rows", [1, 4, 40])
 def test_gradients_are_those_of_the_dense_weight(shape, rows, way, monkeypatch):
-    monkeypatch.setattr(products, "PANEL_WEIGHTS", 10 * shape[1])
+    monkeypatch.setattr(products, "PANEL_WEIGHTS", 8 * shape[0])
     codes, state = quantized(shape)
     dense = formula(codes, state).double()
     x = torch.randn(2, rows, shape[1], requires_grad=True)
@@ -143,6 +171,17 @@ def test_gradients_are_those_of_the_dense_weight(shape, rows, way, monkeypatch):
     torch.nn.functional.linear(wide_x, dense, wide_bias).backward(above.double())
     assert (x.grad - wide_x.grad).norm() <= 1e-6 * wide_x.grad.norm()
     assert (bias.grad - wide_bias.grad).norm() <= 1e-6 * wide_bias.grad.norm()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_gradient_in_bfloat16_is_rounded_once(quick, way, monkeypatch):
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: quick)
+    codes, state = quantized((64, 576))
+    x = torch.randn(40, 576, dtype=torch.bfloat16, requires_grad=True)
+    above = torch.randn(40, 64, dtype=torch.bfloat16)
+    product(x, codes, state).backward(above)
+    exact = above.double() @ formula(codes, state).double()
+    assert (x.grad.double() - exact).norm() <= 2**-7 * exact.norm()
 
 
 def test_a_weight_without_a_gradient_costs_none(way):
@@ -247,7 +286,7 @@ def test_what_the_kernel_cannot_read_goes_the_general_way(fields):
 
 def test_other_types_and_widths_go_the_general_way():
     codes, state = quantized((24, 64))
-    assert kernel.product(torch.randn(2, 64, dtype=torch.bfloat16), codes, state, None) is None
+    assert kernel.product(torch.randn(2, 64, dtype=torch.float16), codes, state, None) is None
     assert kernel.product(torch.randn(2, 32), codes, state, None) is None
 
 

@@ -21,6 +21,7 @@ static inline codes load_some_codes(const uint8_t *from, int count) {
     return _mm256_maskload_epi32((const int *)from, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), places));
 }
 static inline vec load(const float *from) { return _mm256_loadu_ps(from); }
+static inline void store(float *to, vec a) { _mm256_storeu_ps(to, a); }
 static inline vec zero(void) { return _mm256_setzero_ps(); }
 static inline vec multiply(vec a, vec b) { return _mm256_mul_ps(a, b); }
 static inline vec multiply_add(vec a, vec b, vec sum) { return _mm256_fmadd_ps(a, b, sum); }
@@ -37,12 +38,25 @@ static inline vec choose(tables t, __m256i low_first, __m256i high_first) {
 static inline vec look_up(tables t, codes c, int n) {
     return choose(t, _mm256_srli_epi32(c, 4 * n), _mm256_slli_epi32(c, 28 - 4 * n));
 }
-static inline void store_in_order(tables t, const uint8_t *from, float scale, float *dense) {
+static inline vec in_order(tables t, const uint8_t *from, float scale) {
     int word;
-    __builtin_memcpy(&word, from, 4);
+    memcpy(&word, from, 4);
     const __m256i shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
     __m256i c = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
-    _mm256_storeu_ps(dense, multiply(choose(t, c, _mm256_slli_epi32(c, 28)), _mm256_set1_ps(scale)));
+    return multiply(choose(t, c, _mm256_slli_epi32(c, 28)), _mm256_set1_ps(scale));
+}
+static inline void store_in_order(tables t, const uint8_t *from, float scale, float *dense) {
+    _mm256_storeu_ps(dense, in_order(t, from, scale));
+}
+static inline void store_narrow(tables t, const uint8_t *from, float scale, uint16_t *dense) {
+    const vec value = in_order(t, from, scale);
+    const __m256i bits = _mm256_castps_si256(value), high = _mm256_srli_epi32(bits, 16);
+    const __m256i half = _mm256_add_epi32(_mm256_and_si256(high, _mm256_set1_epi32(1)), _mm256_set1_epi32(0x7FFF));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+    rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), is_nan);
+    _mm_storeu_si128((__m128i *)dense,
+                     _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
 }
 #include "lanes.inc"
 

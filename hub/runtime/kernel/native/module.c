@@ -6,42 +6,43 @@
 #include <string.h>
 #include "ways.h"
 
-enum { CLAIM = 1 << 15 }; /* multiplications that are worth a claim of their own */
+enum { CLAIM = 1 << 15, LEAST = 24 }; /* multiplications, and columns, that are worth a claim of their own */
 
-/* One call: columns of y, or rows of a dense weight, are claimed a few at a time by whichever thread is free. */
+/* One call.  Columns of y, or rows of a panel, are claimed a few at a time by whichever thread is free. */
 typedef struct {
     const lorahub_way *way;
     const lorahub_weight *weight;
+    int64_t next, last, claim;
     const float *x, *bias;
-    float *out;
-    int64_t rows, first, last, claim, next;
+    float *y;
+    int64_t rows;
+    lorahub_panel panel;
 } job;
+
+static int take(job *j, int64_t *first, int64_t *last) {
+    *first = __atomic_fetch_add(&j->next, j->claim, __ATOMIC_RELAXED);
+    *last = *first + j->claim < j->last ? *first + j->claim : j->last;
+    return *first < j->last;
+}
 
 static void multiply_claims(void *argument) {
     job *j = argument;
-    int64_t begin;
-    while ((begin = __atomic_fetch_add(&j->next, j->claim, __ATOMIC_RELAXED)) < j->last) {
-        int64_t end = begin + j->claim < j->last ? begin + j->claim : j->last;
-        j->way->product(j->weight, j->x, j->bias, j->out, j->rows, begin, end);
-    }
+    for (int64_t first, last; take(j, &first, &last);)
+        j->way->product(j->weight, j->x, j->bias, j->y, j->rows, first, last);
 }
 
 static void dequantize_claims(void *argument) {
     job *j = argument;
-    int64_t begin;
-    while ((begin = __atomic_fetch_add(&j->next, j->claim, __ATOMIC_RELAXED)) < j->last) {
-        int64_t end = begin + j->claim < j->last ? begin + j->claim : j->last;
-        j->way->dequantize(j->weight, j->out + (begin - j->first) * j->weight->in, begin, end);
-    }
+    lorahub_panel panel = j->panel;
+    while (take(j, &panel.first, &panel.last)) j->way->dequantize(j->weight, &panel);
 }
 
-/* Run a job in at most `threads` threads; one that is too small to share, in this one. */
-static void run(job *j, void (*claims)(void *), int64_t rows, int threads) {
-    const int64_t column = j->weight->in * rows, count = j->last - j->first;
-    int64_t claim = CLAIM / (column > 0 ? column : 1) / 4 * 4; /* whole tiles */
-    j->claim = claim < 4 ? 4 : claim;
-    j->next = j->first;
-    const int64_t most = (count + j->claim - 1) / j->claim;
+/* Run a job in at most `threads` threads; one that is too small to share, in this one.
+   work: multiplications of a column of y, or of a row of the panel. */
+static void run(job *j, void (*claims)(void *), int64_t work, int64_t threads) {
+    const int64_t claim = CLAIM / (work > 0 ? work : 1) / LEAST * LEAST; /* whole tiles */
+    j->claim = claim < LEAST ? LEAST : claim;
+    const int64_t most = (j->last - j->next + j->claim - 1) / j->claim;
     lorahub_in_team(claims, j, (int)(threads < most ? threads : most));
 }
 
@@ -125,13 +126,13 @@ static PyObject *product(PyObject *self, PyObject *const *args, Py_ssize_t given
     if (!w || !read_numbers(args + 1, 6, 6, n)) return NULL;
     const lorahub_way *way = way_for(n[0], w);
     if (!way) return NULL;
-    job j = {.way = way, .weight = w, .bias = (const float *)(intptr_t)n[2], .out = (float *)(intptr_t)n[3]};
+    job j = {.way = way, .weight = w, .last = w->out, .rows = n[4]};
     j.x = (const float *)(intptr_t)n[1];
-    j.rows = n[4];
-    j.last = w->out;
+    j.bias = (const float *)(intptr_t)n[2];
+    j.y = (float *)(intptr_t)n[3];
     float *laid = NULL;
     if (way->lanes && j.rows) {
-        laid = malloc((size_t)lorahub_laid_out_size(way->lanes, j.rows, w->in) * sizeof(float));
+        laid = lorahub_room(lorahub_laid_out_size(way->lanes, j.rows, w->in));
         if (!laid) return PyErr_NoMemory();
     }
     Py_BEGIN_ALLOW_THREADS
@@ -139,23 +140,26 @@ static PyObject *product(PyObject *self, PyObject *const *args, Py_ssize_t given
         lorahub_lay_out(way->lanes, j.x, laid, j.rows, w->in);
         j.x = laid;
     }
-    run(&j, multiply_claims, j.rows, (int)n[5]);
+    run(&j, multiply_claims, w->in * j.rows, n[5]);
     Py_END_ALLOW_THREADS
     free(laid);
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(dequantize_doc, "dequantize(record, way, dense, first, last, threads): dense = W[first:last] in float32.");
+PyDoc_STRVAR(dequantize_doc, "dequantize(record, way, dense, is_narrow, first, last, begin, end, threads): dense = "
+                             "W[first:last, begin:end] in float32, or where it is narrow in bfloat16.");
 static PyObject *dequantize(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    long long n[5];
-    if (given != 6) return PyErr_Format(PyExc_TypeError, "6 arguments are needed, %zd were given", given);
+    long long n[8];
+    if (given != 9) return PyErr_Format(PyExc_TypeError, "9 arguments are needed, %zd were given", given);
     const lorahub_weight *w = weight_of(args[0]);
-    if (!w || !read_numbers(args + 1, 5, 5, n)) return NULL;
+    if (!w || !read_numbers(args + 1, 8, 8, n)) return NULL;
     const lorahub_way *way = way_for(n[0], w);
     if (!way) return NULL;
-    job j = {.way = way, .weight = w, .out = (float *)(intptr_t)n[1], .rows = 1, .first = n[2], .last = n[3]};
+    if (n[5] % LORAHUB_WORD || n[6] % LORAHUB_WORD) way = &lorahub_portable;
+    job j = {.way = way, .weight = w, .next = n[3], .last = n[4]};
+    j.panel = (lorahub_panel){.dense = (void *)(intptr_t)n[1], .is_narrow = n[2] != 0, .origin = n[3], .begin = n[5], .end = n[6]};
     Py_BEGIN_ALLOW_THREADS
-    run(&j, dequantize_claims, 1, (int)n[4]);
+    run(&j, dequantize_claims, j.panel.end - j.panel.begin, n[7]);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

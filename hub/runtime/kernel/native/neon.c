@@ -15,10 +15,11 @@ static inline tables load_tables(const float *table) {
 static inline codes load_codes(const uint8_t *from) { return vreinterpretq_u32_u8(vld1q_u8(from)); }
 static inline codes load_some_codes(const uint8_t *from, int count) {
     uint32_t words[4] = {0, 0, 0, 0};
-    __builtin_memcpy(words, from, (unsigned long)count * 4);
+    memcpy(words, from, (unsigned long)count * 4);
     return vld1q_u32(words);
 }
 static inline vec load(const float *from) { return vld1q_f32(from); }
+static inline void store(float *to, vec a) { vst1q_f32(to, a); }
 static inline vec zero(void) { return vdupq_n_f32(0.0f); }
 static inline vec multiply(vec a, vec b) { return vmulq_f32(a, b); }
 static inline vec multiply_add(vec a, vec b, vec sum) { return vfmaq_f32(sum, a, b); }
@@ -32,13 +33,27 @@ static inline vec look_up(tables t, codes c, int n) {
     uint32x4_t shifted = vshlq_u32(c, vdupq_n_s32(-4 * n));
     return value_of(t, vandq_u32(shifted, vdupq_n_u32(15)));
 }
-static inline void store_in_order(tables t, const uint8_t *from, float scale, float *dense) {
+/* Half a word, times its scale. */
+static inline vec in_order(tables t, const uint8_t *from, float scale, int32x4_t shifts) {
     uint32_t word;
-    __builtin_memcpy(&word, from, 4);
-    const int32x4_t first = {-4, 0, -12, -8}, second = {-20, -16, -28, -24};
-    const uint32x4_t words = vdupq_n_u32(word), low = vdupq_n_u32(15);
-    vst1q_f32(dense, vmulq_n_f32(value_of(t, vandq_u32(vshlq_u32(words, first), low)), scale));
-    vst1q_f32(dense + 4, vmulq_n_f32(value_of(t, vandq_u32(vshlq_u32(words, second), low)), scale));
+    memcpy(&word, from, 4);
+    return vmulq_n_f32(value_of(t, vandq_u32(vshlq_u32(vdupq_n_u32(word), shifts), vdupq_n_u32(15))), scale);
+}
+static const int32x4_t FIRST = {-4, 0, -12, -8}, SECOND = {-20, -16, -28, -24};
+
+static inline void store_in_order(tables t, const uint8_t *from, float scale, float *dense) {
+    vst1q_f32(dense, in_order(t, from, scale, FIRST));
+    vst1q_f32(dense + 4, in_order(t, from, scale, SECOND));
+}
+static inline uint16x4_t narrow(vec value) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(value), high = vshrq_n_u32(bits, 16);
+    const uint32x4_t half = vaddq_u32(vandq_u32(high, vdupq_n_u32(1)), vdupq_n_u32(0x7FFF));
+    const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(bits, half), 16), nan = vorrq_u32(high, vdupq_n_u32(0x40));
+    return vmovn_u32(vbslq_u32(vceqq_f32(value, value), rounded, nan));
+}
+static inline void store_narrow(tables t, const uint8_t *from, float scale, uint16_t *dense) {
+    vst1_u16(dense, narrow(in_order(t, from, scale, FIRST)));
+    vst1_u16(dense + 4, narrow(in_order(t, from, scale, SECOND)));
 }
 #include "lanes.inc"
 

@@ -3,6 +3,7 @@
 #include "ways.h"
 #include <dlfcn.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 const lorahub_way *const lorahub_ways[] = {
 #if defined(__x86_64__)
@@ -18,6 +19,11 @@ const lorahub_way *const lorahub_ways[] = {
 int64_t lorahub_laid_out_size(int lanes, int64_t rows, int64_t in) {
     const int64_t chunk = (int64_t)lanes * LORAHUB_WORD;
     return rows * ((in + chunk - 1) / chunk * chunk);
+}
+
+float *lorahub_room(int64_t floats) {
+    void *room = NULL;
+    return posix_memalign(&room, 64, (size_t)floats * sizeof(float)) ? NULL : room;
 }
 
 /* One row of a group of `rows`, beginning at its first chunk. */

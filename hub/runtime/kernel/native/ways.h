@@ -13,8 +13,8 @@ typedef struct {
        x: as `lorahub_lay_out` leaves it for this number of lanes.  bias: or null. */
     void (*product)(const lorahub_weight *w, const float *x, const float *bias, float *y, int64_t rows, int64_t first,
                     int64_t last);
-    /* Write W[first:last] to dense, a (last - first, in) array. */
-    void (*dequantize)(const lorahub_weight *w, float *dense, int64_t first, int64_t last);
+    /* Write a panel of the weight; its columns begin and end at whole words. */
+    void (*dequantize)(const lorahub_weight *w, const lorahub_panel *panel);
 } lorahub_way;
 
 extern const lorahub_way lorahub_portable, lorahub_avx2, lorahub_avx512, lorahub_neon;
@@ -24,6 +24,9 @@ extern const lorahub_way *const lorahub_ways[];
 
 /* Return how many floats x takes when it is laid out. */
 int64_t lorahub_laid_out_size(int lanes, int64_t rows, int64_t in);
+
+/* Return room for so many floats, at the edge of a line of the cache, or null.  Free it with free(). */
+float *lorahub_room(int64_t floats);
 
 /* Put x in the order in which codes come out of registers: [group of rows][chunk][half byte][row][lane].
    A chunk is `lanes` words of 8 codes; what lies past the row's end is 0.  in: a multiple of 8. */

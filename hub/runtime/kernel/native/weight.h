@@ -8,6 +8,7 @@
 #ifndef LORAHUB_WEIGHT_H
 #define LORAHUB_WEIGHT_H
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
     const uint8_t *codes;
@@ -31,5 +32,32 @@ static inline float lorahub_scale(const lorahub_weight *w, int64_t block) {
 static inline float lorahub_value(const lorahub_weight *w, int64_t index) {
     uint8_t pair = w->codes[index >> 1];
     return w->table[index & 1 ? pair & 15 : pair >> 4] * lorahub_scale(w, index >> w->block_shift);
+}
+
+/* Rows first to last of a weight, in them the columns from begin to end, as a dense array: bfloat16 or float32. */
+typedef struct {
+    void *dense; /* of row `origin` */
+    int64_t origin, first, last, begin, end;
+    int is_narrow;
+} lorahub_panel;
+
+static inline void *lorahub_row_of(const lorahub_panel *p, int64_t row) {
+    const int64_t at = (row - p->origin) * (p->end - p->begin);
+    return p->is_narrow ? (void *)((uint16_t *)p->dense + at) : (void *)((float *)p->dense + at);
+}
+
+/* Round to the nearest bfloat16, to the even one of two; what is no number stays none. */
+static inline uint16_t lorahub_narrow(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (value != value) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static inline void lorahub_put(float value, int is_narrow, void *dense, int64_t at) {
+    if (is_narrow)
+        ((uint16_t *)dense)[at] = lorahub_narrow(value);
+    else
+        ((float *)dense)[at] = value;
 }
 #endif
