@@ -15,28 +15,31 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BitsAndByt
 from transformers.utils import logging as transformers_logging
 
 from hub.errors import BaseNotFound, InvalidRequest
+from hub.runtime.four_bit import Linear4bit
 from hub.runtime.quantized_base import QuantizedBases
 from hub.runtime.whole import check_whole
 
 
-def load_base(folder: Path, quantize: str | None, device: torch.device, cache: Path) -> Any:
+def load_base(folder: Path, quantize: str | None, device: torch.device, cache: Path, compute: str | None = None) -> Any:
     """Return the transformers model in `folder`, in eval mode.
 
     quantize: "nf4" quantizes a base that isn't yet, or takes it from `cache`, where the first load leaves a copy.
+    compute: "float32" or "bfloat16"; None is the device's own.  The 4-bit codes are the same for both.
     """
     config = read_config(folder)
     dtype = compute_dtype(device)
+    wanted = dtype if compute is None else COMPUTE[compute]
     if quantize != "nf4" or getattr(config, "quantization_config", None) is not None:
-        return open_model(folder, dtype, device)
+        return _in_dtype(open_model(folder, wanted, device), wanted)
     settings = nf4_settings(dtype, model_class(config))
     bases = QuantizedBases(cache / "quantized")
     entry = bases.entry(folder, settings.to_dict())
-    cached = bases.load(entry, lambda copy: open_model(copy, dtype, device))
-    if cached is not None:
-        return _as_from(cached, folder, dtype)
-    model = open_model(folder, dtype, device, quantization_config=settings)
-    bases.store(entry, model)
-    return model
+    model = bases.load(entry, lambda copy: open_model(copy, dtype, device))
+    if model is None:
+        model = open_model(folder, dtype, device, quantization_config=settings)
+        bases.store(entry, model)
+    model.name_or_path = model.config._name_or_path = str(folder)  # a cached copy lies elsewhere
+    return _in_dtype(model, wanted)
 
 
 def open_model(folder: Path, dtype: torch.dtype, device: torch.device, **options: Any) -> Any:
@@ -74,12 +77,17 @@ def _let_it_be_saved(model: Any) -> None:
         ]
 
 
-def _as_from(model: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Undo what the cached copy differs in: where it lies, and 16-bit storage of what isn't 4-bit."""
+def _in_dtype(model: Any, dtype: torch.dtype) -> Any:
+    """Let the model compute in `dtype`: what isn't 4-bit is held in it, 4-bit layers multiply in it.
+
+    A cached copy keeps in 16 bits what isn't 4-bit, and a base is quantized in the device's own type.
+    """
     for parameter in model.parameters():
         if parameter.dtype in (torch.bfloat16, torch.float16, torch.float32) and parameter.dtype != dtype:
             parameter.data = parameter.data.to(dtype)
-    model.name_or_path = model.config._name_or_path = str(folder)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
     model.config.dtype = dtype
     return model
 
@@ -122,6 +130,8 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     """Return what everything is computed in: float32 on a CPU, bfloat16 elsewhere."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
+
+COMPUTE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 CLASSIFIERS = ("score", "classifier", "pre_classifier", "qa_outputs")
 
