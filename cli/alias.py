@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hub.refs import AdapterRef, parse_alias
+from hub.refs import UNCHECKED, AdapterRef, parse_alias
 
 from .terminal.options import REF, registry_option
 from .terminal.output import Output, date_text, note, printing
@@ -62,8 +62,6 @@ def alias(
 
 
 def _move(client: Client, ref: AdapterRef, alias: str, expect: str | None, protected: bool | None, out: Output) -> None:
-    from hub.client.api import UNCHECKED
-
     name = parse_alias(alias)
     version = ref.version or client.resolve(ref).version
     expected = UNCHECKED if expect is None else _expected(expect)

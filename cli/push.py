@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
-from hub.refs import AdapterName, AdapterRef
+from hub.adapter.publication import Publication, Said
+from hub.refs import AdapterName
 
 from .terminal.options import NAME, REF, registry_option
 from .terminal.output import Output, note, printing, size_text
@@ -30,14 +31,10 @@ def push(
     folder: Path,
     name: AdapterName,
     base: str | None,
-    task: str | None,
-    alias: str | None,
-    message: str,
-    private: bool | None,
-    trained_from: tuple[AdapterRef, ...],
     dry_run: bool,
     registry: str | None,
     out: Output,
+    **said: Unpack[Said],
 ) -> None:
     """Publish the PEFT adapter in FOLDER as the next version of NAME, e.g. `task/qa`.
 
@@ -45,9 +42,8 @@ def push(
     interrupted goes on where it stopped when it is run again.
     """
     from hub.api import push_folder
-    from hub.client.sync import Publication
 
-    publication = Publication(task, message, alias, private, trained_from)
+    publication = Publication.parse(**said)
     observer = CliObserver()
     if dry_run:
         _dry_run(folder, name, base, out, observer)

@@ -7,17 +7,17 @@ Wherever a ref is taken, the folder of an adapter on this disk may stand: a `Pat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hub.adapter.provenance import Provenance
+from hub.adapter.publication import Publication, Said
 from hub.client.api import Client, Query
 from hub.client.progress import Observer
 from hub.client.records import AdapterInfo, VersionInfo
 from hub.client.sources import parse_source
-from hub.client.sync import Prepared, Publication, Pushed, copy_out, prepare, resolve, send
+from hub.client.sync import Prepared, Pushed, copy_out, prepare, resolve, send
 from hub.client.sync import pull as pull_version
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
@@ -61,24 +61,22 @@ def push(
     name: str | AdapterName,
     *,
     base: str | os.PathLike[str] | None = None,
-    task: str | None = None,
-    message: str = "",
-    alias: str | None = None,
-    private: bool | None = None,
-    trained_from: Sequence[str | AdapterRef] = (),
     registry: str | None = None,
     observer: Observer | None = None,
+    **said: Unpack[Said],
 ) -> VersionInfo:
     """Publish a PEFT folder as the next version of `name`; return that version (`.ref` prints as `task/qa@v3`).
 
     base: the model it was trained on, a folder or a Hugging Face id.  The adapter is checked against it, and its
         fingerprint is recorded, so that a load on another model can be refused.
-    alias: is moved to the new version.  trained_from: refs of the versions that training started from.
-    Both are taken from the folder where `hub.train` wrote them down and they aren't given.
+    task: what the adapter does.  message: what changed.  alias: is moved to the new version.
+    private: who may read an adapter that is new; by default, as its namespace does.
+    trained_from, merged_from: refs of the versions that it was made of.
+    Base and trained_from are taken from the folder where `hub.train` wrote them down and they aren't given.
     Content that the registry has already is the same version again.
     Raises InvalidAdapter, UnsafeFile, Incompatible, Unauthenticated, Forbidden, NetworkError.
     """
-    publication = Publication(task, message, alias, private, tuple(_as_ref(ref) for ref in trained_from))
+    publication = Publication.parse(**said)
     return push_folder(
         Path(folder), _as_name(name), publication, base=base, registry=registry, observer=observer
     ).version

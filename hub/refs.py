@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from hub.errors import InvalidRef
 
@@ -12,6 +13,15 @@ MAX_ADAPTER_NAME_LENGTH = 96
 
 LATEST = "latest"
 """The alias that every adapter has: its newest version that isn't yanked.  It can't be moved by hand."""
+
+
+class Unchecked(Enum):
+    """The mark of an alias that is moved whatever it points to now."""
+
+    UNCHECKED = "unchecked"
+
+
+UNCHECKED = Unchecked.UNCHECKED
 
 _PART = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote
 
+from hub.adapter.publication import Publication
 from hub.client.connection import Connection
 from hub.client.records import AdapterInfo, AliasInfo, Identity, Reader, SearchPage, UploadPlan, VersionInfo
 from hub.manifest import FileEntry, Manifest
-from hub.refs import AdapterName, AdapterRef
+from hub.refs import UNCHECKED, AdapterName, AdapterRef, Unchecked
 from hub.settings import ClientSettings
-
-UNCHECKED = object()
-"""For `set_alias`: move the alias whatever it points to now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,31 +109,13 @@ class Client:
             answered[Reader(item, "upload").text("sha256")] = UploadPlan.from_json(item)
         return {sha256: answered.get(sha256) for sha256 in asked}
 
-    def publish(
-        self,
-        name: AdapterName,
-        manifest: Manifest,
-        *,
-        task: str | None = None,
-        message: str = "",
-        alias: str | None = None,
-        private: bool | None = None,
-        trained_from: Sequence[AdapterRef] = (),
-    ) -> tuple[VersionInfo, bool]:
+    def publish(self, name: AdapterName, manifest: Manifest, publication: Publication) -> tuple[VersionInfo, bool]:
         """Make a version of blobs that the registry has.  Returns it, and whether it is new.
 
         Equal content is the same version, so this may be tried again.
         """
-        body: dict[str, Any] = {
-            "manifest": manifest.to_json(),
-            "task": task,
-            "message": message,
-            "alias": alias,
-            "private": private,
-            "trained_from": [str(ref) for ref in trained_from],
-        }
-        kept = {key: value for key, value in body.items() if value is not None}
-        response = self.connection.call("POST", f"{_adapter_path(name)}/versions", json=kept, again=True)
+        body = {"manifest": manifest.to_json()} | publication.to_json()
+        response = self.connection.call("POST", f"{_adapter_path(name)}/versions", json=body, again=True)
         return VersionInfo.from_json(self.connection.decode(response)), response.status_code == 201
 
     def import_version(
@@ -158,7 +138,7 @@ class Client:
         alias: str,
         version: int,
         *,
-        expected: int | object | None = UNCHECKED,
+        expected: int | Unchecked | None = UNCHECKED,
         protected: bool | None = None,
     ) -> AliasInfo:
         """Point `alias` to a version.  With `expected`, only if it points there now (None: if it isn't there yet)."""

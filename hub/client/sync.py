@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hub.adapter.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.adapter.files import FolderScan, build_manifest, scan_folder
+from hub.adapter.publication import Publication
 from hub.client.api import Client
 from hub.client.cache import Cache
 from hub.client.offline import KnownVersions
@@ -28,7 +29,7 @@ from hub.client.records import UploadPlan, VersionInfo
 from hub.client.transfer import download_blob, upload_blob
 from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline, Unavailable
 from hub.manifest import BaseIdentity, FileEntry, Manifest
-from hub.refs import AdapterName, AdapterRef, parse_alias
+from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 
 _ATTEMPTS = 5
@@ -54,21 +55,6 @@ class Pushed:
     created: bool
     sent_bytes: int
     left_out: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What a push says about a version besides its files."""
-
-    task: str | None = None
-    message: str = ""
-    alias: str | None = None
-    private: bool | None = None
-    trained_from: tuple[AdapterRef, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.alias is not None:
-            parse_alias(self.alias)
 
 
 # --- push
@@ -97,15 +83,7 @@ def send(prepared: Prepared, name: AdapterName, publication: Publication, client
         run_all([_upload_job(client, name, prepared.path(entry), entry, plan, observer) for entry, plan in wanted])
     finally:
         observer.end()
-    version, created = client.publish(
-        name,
-        prepared.manifest,
-        task=publication.task,
-        message=publication.message,
-        alias=publication.alias,
-        private=publication.private,
-        trained_from=publication.trained_from,
-    )
+    version, created = client.publish(name, prepared.manifest, publication)
     sent = sum(plan.size - plan.offset for _, plan in wanted)
     return Pushed(version, created, sent, prepared.scan.left_out)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.adapter.files import build_manifest
+from hub.adapter.publication import Publication
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
 from hub.registry.service import Actor, Registry
@@ -92,7 +93,7 @@ class Publisher:
         for entry in manifest.files:
             with (folder / entry.path).open("rb") as stream:
                 self.registry.blobs.put(self.actor, adapter, stream, entry.sha256, entry.size)
-        return self.registry.versions.publish(self.actor, adapter, manifest, **publish).version
+        return self.registry.versions.publish(self.actor, adapter, manifest, Publication.parse(**publish)).version
 
 
 def seed(registry: Registry, folder: Path) -> Seeded:

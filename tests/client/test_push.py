@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hub.adapter.publication import Publication
 from hub.client.api import Client
 from hub.client.progress import Observer
-from hub.client.sync import Publication, prepare, push, send
+from hub.client.sync import prepare, push, send
 from hub.client.transfer import upload_blob
 from hub.errors import DigestMismatch, Forbidden, NotFound
 from hub.refs import AdapterName

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.adapter.files import build_manifest
+from hub.adapter.publication import Publication
 from hub.errors import HubError
 from hub.refs import AdapterName
 from hub.registry.db import database
@@ -59,7 +60,7 @@ def push(registry: Registry, request: Request, start: Barrier) -> dict[str, Any]
         start.wait(60)
         actor = registry.tokens.authenticate(request["token"])
         send(registry, actor, name, bodies)
-        done = registry.versions.publish(actor, name, manifest, alias=request.get("alias"))
+        done = registry.versions.publish(actor, name, manifest, Publication(alias=request.get("alias")))
     except HubError as error:
         return {"error": error.code, "message": error.message}
     except Exception as error:  # noqa: BLE001  (the test shows it)

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from hub.adapter.files import build_manifest
+from hub.adapter.publication import Publication
 from hub.errors import HubError
 from hub.refs import AdapterName
 from hub.registry.rights.access import Actor
@@ -70,7 +71,7 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     send(registry, actor, name, bodies)
-    published = registry.versions.publish(actor, name, manifest, alias=request.get("alias"))
+    published = registry.versions.publish(actor, name, manifest, Publication(alias=request.get("alias")))
     return {"number": published.version.number, "created": published.created}
 
 

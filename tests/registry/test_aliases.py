@@ -29,16 +29,16 @@ def test_alias_resolves_to_its_version_until_it_is_moved(two_versions: World) ->
 
 def test_move_that_expects_another_version_is_refused_and_changes_nothing(two_versions: World) -> None:
     registry, admin = two_versions.registry, two_versions.admin
-    registry.aliases.set(admin, QA, "prod", 1, check=True, expected=None)
+    registry.aliases.set(admin, QA, "prod", 1, expected=None)
     with pytest.raises(PreconditionFailed) as caught:
-        registry.aliases.set(admin, QA, "prod", 2, check=True, expected=2)
+        registry.aliases.set(admin, QA, "prod", 2, expected=2)
     assert caught.value.details["current"] == 1
     with pytest.raises(PreconditionFailed):
-        registry.aliases.set(admin, QA, "prod", 2, check=True, expected=None)
+        registry.aliases.set(admin, QA, "prod", 2, expected=None)
     with pytest.raises(PreconditionFailed):
-        registry.aliases.delete(admin, QA, "prod", check=True, expected=2)
+        registry.aliases.delete(admin, QA, "prod", expected=2)
     assert registry.versions.resolve(admin, ref("task/qa@prod")).number == 1
-    assert registry.aliases.set(admin, QA, "prod", 2, check=True, expected=1).version == 2
+    assert registry.aliases.set(admin, QA, "prod", 2, expected=1).version == 2
 
 
 def test_of_movers_that_expect_the_same_version_one_wins(two_versions: World) -> None:
@@ -48,7 +48,7 @@ def test_of_movers_that_expect_the_same_version_one_wins(two_versions: World) ->
 
     def move(place: int) -> str:
         try:
-            registry.aliases.set(admin, QA, "prod", 2 + place % 2, check=True, expected=1)
+            registry.aliases.set(admin, QA, "prod", 2 + place % 2, expected=1)
         except PreconditionFailed:
             return "refused"
         return "moved"

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from hub.adapter.publication import Publication
 from hub.errors import Conflict, Forbidden, HubError
 from hub.registry import service
 from hub.registry.rights.access import ANONYMOUS
@@ -38,7 +39,7 @@ MUTATIONS: dict[str, tuple[str, Callable[[World], object]]] = {
     ),
     "versions.publish": (
         "version.publish",
-        lambda w: w.registry.versions.publish(w.admin, QA, w.notes["manifest"], alias="new"),
+        lambda w: w.registry.versions.publish(w.admin, QA, w.notes["manifest"], Publication(alias="new")),
     ),
     "versions.yank": ("version.yank", lambda w: w.registry.versions.yank(w.admin, QA, 1, "why")),
     "versions.unyank": ("version.unyank", lambda w: w.registry.versions.unyank(w.admin, QA, 2)),

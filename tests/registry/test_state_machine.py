@@ -75,7 +75,7 @@ class RegistryMachine(WorldMachine):
         model = self.models[name]
         before = model.aliases.get(alias)
         try:
-            self.world.registry.aliases.set(self.world.admin, named(name), alias, number, check=True, expected=before)
+            self.world.registry.aliases.set(self.world.admin, named(name), alias, number, expected=before)
         except NotFound:
             assert number not in model.content
         except Conflict:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.adapter.files import build_manifest, scan_folder
+from hub.adapter.publication import Publication
 from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.refs import AdapterName, AdapterRef
 from hub.registry.context import Context
@@ -95,7 +96,7 @@ class World:
         folder = folder or self.adapter(seed=seed)
         manifest = self.manifest(folder, base)
         self.send(actor, name, folder, manifest.files)
-        return self.registry.versions.publish(actor, AdapterName.parse(name), manifest, **options)
+        return self.registry.versions.publish(actor, AdapterName.parse(name), manifest, Publication.parse(**options))
 
     def commit(
         self, name: str, tree: dict[str, str], title: str = "", *, actor: Actor | None = None, **words: Any

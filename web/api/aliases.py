@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Response
 
+from hub.refs import UNCHECKED
+
 from ..http.identity import current_actor, registry
 from . import answers, represent, schemas
 from .fields import Blueprint
@@ -36,8 +38,7 @@ def move(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
         adapter_name(ns, name),
         alias,
         args["version"],
-        check="expected" in args,
-        expected=args.get("expected"),
+        expected=args.get("expected", UNCHECKED),
         protected=args["protected"],
     )
     return reply(represent.alias(moved))
@@ -52,8 +53,7 @@ def delete(args: dict[str, Any], ns: str, name: str, alias: str) -> Response:
         current_actor(),
         adapter_name(ns, name),
         alias,
-        check="expected" in args,
-        expected=args.get("expected"),
+        expected=args.get("expected", UNCHECKED),
     )
     return no_content()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from hub.adapter.publication import Publication
 from hub.manifest import Manifest
 from hub.registry.values import StoredFile
 
@@ -38,7 +39,8 @@ def listing(ns: str, name: str) -> Response:
 def publish(args: dict[str, Any], ns: str, name: str) -> Response:
     """Make a version of blobs that were sent before.  Equal content is the version that has it."""
     manifest = Manifest.from_json(args.pop("manifest"))
-    done = registry().versions.publish(current_actor(), adapter_name(ns, name), manifest, **args)
+    publication = Publication.parse(**args)
+    done = registry().versions.publish(current_actor(), adapter_name(ns, name), manifest, publication)
     return represent.version_answer(done.version, 201 if done.created else 200)
 
 

@@ -80,7 +80,7 @@ def create_tag(namespace: str, name: str, revision: str) -> Response:
     if found.commit.version is None:
         raise InvalidRequest(f"{revision} of {repo} is a draft, which can't be tagged. {found.commit.problem or ''}")
     try:
-        registry().aliases.set(actor, repo, alias, found.commit.version, expected=None, check=True)
+        registry().aliases.set(actor, repo, alias, found.commit.version, expected=None)
     except PreconditionFailed as error:
         raise Conflict(f"Tag {alias} exists already in {repo}. Delete it first, or move it: lorahub alias") from error
     return jsonify({})

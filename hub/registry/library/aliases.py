@@ -6,11 +6,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.errors import AliasNotFound, Conflict, PreconditionFailed
-from hub.refs import AdapterName, parse_alias, parse_selector
+from hub.refs import UNCHECKED, AdapterName, Unchecked, parse_alias, parse_selector
 from hub.registry.context import Context
 from hub.registry.db.models import AdapterRow, AliasMoveRow, AliasRow, NamespaceRow, UserRow, VersionRow
 from hub.registry.events import audit
 from hub.registry.library import adapters, lanes
+from hub.registry.library.locked import Locked
 from hub.registry.library.lookup import find_adapter, find_version
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
@@ -42,13 +43,12 @@ def set_alias(
     alias: str,
     version: int,
     *,
-    expected: int | None = None,
-    check: bool = False,
+    expected: int | Unchecked | None = UNCHECKED,
     protected: bool | None = None,
 ) -> Alias:
     """Create or move an alias.  PUBLISH; a protected one, or protecting one, takes OWN.
 
-    With `check` the alias must stand at `expected` now (None: must not exist), else PreconditionFailed.
+    With `expected` the alias must stand there now (None: must not exist), else PreconditionFailed.
     Raises VersionNotFound; Conflict for a yanked version.
     """
     parse_alias(alias)
@@ -57,9 +57,8 @@ def set_alias(
         # The adapter's lock makes "read, compare, move" one step.
         row, namespace = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
         target = find_version(session, row, name, version)
-        if check:
-            _check_expected(session, row, alias, expected)
-        moved = move(context, session, actor, namespace, row, alias, target, protected=protected)
+        _check_expected(session, row, alias, expected)
+        moved = move(Locked(context, session, actor, namespace, row), alias, target, protected=protected)
         audit.record(
             context,
             session,
@@ -76,38 +75,28 @@ def set_alias(
 
 
 def delete_alias(
-    context: Context, actor: Actor, name: AdapterName, alias: str, *, expected: int | None = None, check: bool = False
+    context: Context, actor: Actor, name: AdapterName, alias: str, *, expected: int | Unchecked | None = UNCHECKED
 ) -> None:
     def work(session: Session) -> None:
         row, namespace = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
         found = session.get(AliasRow, (row.id, alias))
         if found is None:
             raise AliasNotFound(f"{name} has no alias @{alias[:96]}. See all: lorahub show {name}")
-        if check:
-            _check_expected(session, row, alias, expected)
+        _check_expected(session, row, alias, expected)
         if found.protected:
             _require_owner(session, actor, namespace)
         before = session.get_one(VersionRow, found.version_id).number
         session.delete(found)
-        _note(context, session, actor, row, alias, before, None)
+        _note(Locked(context, session, actor, namespace, row), alias, before, None)
         audit.record(context, session, actor, "alias.delete", f"{name}@{alias}", name.namespace, version=before)
 
     context.database.transact(work)
 
 
-def move(
-    context: Context,
-    session: Session,
-    actor: Actor,
-    namespace: NamespaceRow,
-    row: AdapterRow,
-    alias: str,
-    target: VersionRow,
-    *,
-    protected: bool | None = None,
-) -> AliasRow:
+def move(at: Locked, alias: str, target: VersionRow, *, protected: bool | None = None) -> AliasRow:
     """Point an alias of a locked adapter to a version.  Raises Conflict for a yanked one; Forbidden."""
-    name = AdapterName.parse(row.full_name)
+    session, row = at.session, at.row
+    name = row.full_name
     if target.yanked_at is not None:
         raise Conflict(
             f"{name}@v{target.number} is yanked ({target.yanked_reason}): no alias is moved to it. "
@@ -117,17 +106,17 @@ def move(
         raise Conflict(f"{alias} is a branch of {name}, so no alias can have that name.")
     found = session.get(AliasRow, (row.id, alias))
     if (found is not None and found.protected) or protected:
-        _require_owner(session, actor, namespace)
+        _require_owner(session, at.actor, at.namespace)
     before = None
     if found is None:
         found = AliasRow(adapter_id=row.id, name=alias, version_id=target.id)
         session.add(found)
     else:
         before = session.get_one(VersionRow, found.version_id).number
-    found.version_id, found.updated_at, found.updated_by = target.id, context.now(), actor.user_id
+    found.version_id, found.updated_at, found.updated_by = target.id, at.context.now(), at.actor.user_id
     found.protected = bool(found.protected) if protected is None else protected
     if before != target.number:
-        _note(context, session, actor, row, alias, before, target.number)
+        _note(at, alias, before, target.number)
     session.flush()
     return found
 
@@ -137,7 +126,9 @@ def _require_owner(session: Session, actor: Actor, namespace: NamespaceRow) -> N
         raise permissions.refusal(actor, namespace.name, Action.OWN)
 
 
-def _check_expected(session: Session, row: AdapterRow, alias: str, expected: int | None) -> None:
+def _check_expected(session: Session, row: AdapterRow, alias: str, expected: int | Unchecked | None) -> None:
+    if expected is UNCHECKED:
+        return
     query = select(VersionRow.number).join(AliasRow, AliasRow.version_id == VersionRow.id)
     current = session.scalar(query.where(AliasRow.adapter_id == row.id, AliasRow.name == alias))
     if current != expected:
@@ -149,11 +140,6 @@ def _check_expected(session: Session, row: AdapterRow, alias: str, expected: int
         )
 
 
-def _note(
-    context: Context, session: Session, actor: Actor, row: AdapterRow, alias: str, before: int | None, after: int | None
-) -> None:
-    session.add(
-        AliasMoveRow(
-            adapter_id=row.id, alias=alias, before=before, after=after, at=context.now(), user_id=actor.user_id
-        )
-    )
+def _note(at: Locked, alias: str, before: int | None, after: int | None) -> None:
+    when, who = at.context.now(), at.actor.user_id
+    at.session.add(AliasMoveRow(adapter_id=at.row.id, alias=alias, before=before, after=after, at=when, user_id=who))

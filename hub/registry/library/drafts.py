@@ -20,17 +20,19 @@ from hub.adapter.content import AdapterContent
 from hub.adapter.file_rules import MAGIC_BYTES, check_magic, check_name
 from hub.adapter.files import build_manifest, inspect_adapter
 from hub.adapter.foreign import refuse_foreign_files
+from hub.adapter.publication import MAX_MESSAGE_LENGTH, Publication
 from hub.errors import AdapterNotFound, InvalidAdapter, InvalidManifest, PreconditionFailed, UnsafeFile
 from hub.formats.readable import Readable
 from hub.manifest import FileEntry, canonical_json, check_paths
 from hub.refs import AdapterName
 from hub.registry.accounts import quotas
 from hub.registry.context import DRAFT_LIFETIME, Context
-from hub.registry.db.models import AdapterRow, CommitFileRow, CommitRow, LaneRow, NamespaceRow
+from hub.registry.db.models import AdapterRow, CommitFileRow, CommitRow, LaneRow
 from hub.registry.events import audit
 from hub.registry.library import adapters, blobs, lanes, publish, revisions
 from hub.registry.library.files import StoredReadable
 from hub.registry.library.lanes import MAIN
+from hub.registry.library.locked import Locked
 from hub.registry.library.lookup import check_may_publish, find_adapter, find_namespace_to_publish
 from hub.registry.rights.access import Actor
 from hub.registry.values import Commit
@@ -58,7 +60,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        return f"{self.title}\n\n{self.description}".strip()[: publish.MAX_MESSAGE_LENGTH]
+        return f"{self.title}\n\n{self.description}".strip()[:MAX_MESSAGE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,10 @@ def _try_commit(context: Context, actor: Actor, name: AdapterName, change: Chang
         now = _start(context, session, actor, row, change.branch)
         if began.head is not None and (now.head, now.draft) != (began.head, began.draft):
             raise _Moved(f"{name} moved on.")
+        at = Locked(context, session, actor, namespace, row)
         if proposal is not None:
-            return _publish(context, session, actor, namespace, row, proposal, made)
-        return _keep(_Keeping(context, session, actor, namespace, row), change, files, problem or "")
+            return _publish(at, proposal, made)
+        return _keep(at, change, files, problem or "")
 
     return context.database.transact(work)
 
@@ -197,22 +200,15 @@ def _propose(
     card = publish.read_stored_card(context, files)
     branch = None if change.branch == MAIN else change.branch
     content = AdapterContent.from_manifest(manifest)
-    return publish.Proposal(manifest, content, card, change.text, None, branch=branch, is_commit=True), None
+    return publish.Proposal(manifest, content, card, Publication(message=change.text), branch, is_commit=True), None
 
 
-def _publish(
-    context: Context,
-    session: Session,
-    actor: Actor,
-    namespace: NamespaceRow,
-    row: AdapterRow,
-    proposal: publish.Proposal,
-    namespace_made: bool,
-) -> Commit:
+def _publish(at: Locked, proposal: publish.Proposal, namespace_made: bool) -> Commit:
+    session, actor, row = at.session, at.actor, at.row
     draft = lanes.find(session, row, lanes.draft_name(actor.user or "", proposal.branch or MAIN))
     if draft is not None:
         lanes.drop(session, row, draft)
-    found = publish.write(context, session, actor, namespace, row, proposal, namespace_made=namespace_made)
+    found = publish.write(at, proposal, namespace_made=namespace_made)
     commit, version = revisions.at(session, actor, row, f"v{found.version.number}")
     return revisions.to_commit(session, commit, version)
 
@@ -220,18 +216,7 @@ def _publish(
 # Drafts ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Keeping:
-    """The transaction in which a draft is kept."""
-
-    context: Context
-    session: Session
-    actor: Actor
-    namespace: NamespaceRow
-    row: AdapterRow
-
-
-def _keep(at: _Keeping, change: Change, files: Mapping[str, FileEntry], problem: str) -> Commit:
+def _keep(at: Locked, change: Change, files: Mapping[str, FileEntry], problem: str) -> Commit:
     """Let the author's draft have these files; where they are what the branch has, there is no draft."""
     session, row = at.session, at.row
     began = _start(at.context, session, at.actor, row, change.branch)
@@ -270,7 +255,7 @@ def _commit_of(session: Session, row: AdapterRow, commit_id: str | None) -> Comm
 
 
 def _add_commit(
-    at: _Keeping, change: Change, files: Mapping[str, FileEntry], began: Start, problem: str, lane: str
+    at: Locked, change: Change, files: Mapping[str, FileEntry], began: Start, problem: str, lane: str
 ) -> CommitRow:
     title, _, rest = change.text.partition("\n")
     listed = [[entry.path, entry.size, entry.sha256] for entry in sorted(files.values())]
@@ -297,7 +282,7 @@ def _add_commit(
     return made
 
 
-def _new_bytes(at: _Keeping, files: Mapping[str, FileEntry], began: Start) -> int:
+def _new_bytes(at: Locked, files: Mapping[str, FileEntry], began: Start) -> int:
     """Return the size of what this draft adds to what its branch and the draft before it have."""
     known = {*_tree(at.session, at.row, began.head).values(), *_tree(at.session, at.row, began.draft).values()}
     return sum(entry.size for entry in files.values() if entry.sha256 not in known)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ import httpx2
 
 from hub.adapter.file_rules import Verdict, rule_for
 from hub.adapter.files import build_manifest
+from hub.adapter.publication import Publication
 from hub.errors import FileNotFound, InvalidRequest, NetworkError, TooLarge
 from hub.formats.readable import Readable
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, FileEntry, check_paths
@@ -63,44 +65,52 @@ def import_version(
     source = parse_source(url)
     with context.database.read() as session:
         check_may_publish(session, actor, name)
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
     with open_client(context.settings.trusted_hosts) as client:
-        commit, paths = _list_files(client, source, headers)
-        files = {path: _fetch(context, client, actor, name, source, commit, path, headers) for path in paths}
+        remote = _Remote(client, source, _headers(token))
+        commit, paths = remote.list_files()
+        files = {path: _fetch(context, actor, name, remote, commit, path) for path in paths}
     readables: dict[str, Readable] = {
         path: StoredReadable(context.store, entry.sha256, entry.size) for path, entry in files.items()
     }
     manifest = build_manifest(readables, known=files)
-    return publish.publish(
-        context,
-        actor,
-        name,
-        manifest,
-        task=None,
-        message=message or f"Imported from {source.endpoint}/{source.repo} at {commit[:12]}",
-        alias=None,
-        private=None,
-        trained_from=(),
-        merged_from=(),
-    )
+    message = message or f"Imported from {source.endpoint}/{source.repo} at {commit[:12]}"
+    return publish.publish(context, actor, name, manifest, Publication(message=message))
 
 
-def _list_files(client: httpx2.Client, source: Source, headers: dict[str, str]) -> tuple[str, list[str]]:
-    """Return the commit that the revision means now, and the files that make up the adapter."""
-    url = f"{source.endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-    listing = _get_json(client, url, headers)
-    commit, siblings = listing.get("sha"), listing.get("siblings")
-    if not isinstance(commit, str) or not re.match(r"[0-9a-f]{40}\Z", commit) or not isinstance(siblings, list):
-        raise NetworkError(f"{source.endpoint} does not answer as a hub does.")
-    names = [item.get("rfilename") for item in siblings if isinstance(item, dict)]
-    kept = sorted(name for name in names if isinstance(name, str) and _is_wanted(name))
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A source that is being read: through which client, and with which headers."""
+
+    client: httpx2.Client
+    source: Source
+    headers: dict[str, str]
+
+    def list_files(self) -> tuple[str, list[str]]:
+        """Return the commit that the revision means now, and the files that make up the adapter."""
+        source = self.source
+        url = f"{source.endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
+        listing = _get_json(self.client, url, self.headers)
+        commit, siblings = listing.get("sha"), listing.get("siblings")
+        if not isinstance(commit, str) or not re.match(r"[0-9a-f]{40}\Z", commit) or not isinstance(siblings, list):
+            raise NetworkError(f"{source.endpoint} does not answer as a hub does.")
+        names = [item.get("rfilename") for item in siblings if isinstance(item, dict)]
+        return commit, _wanted(source, [name for name in names if isinstance(name, str)])
+
+
+def _wanted(source: Source, names: Iterable[str]) -> list[str]:
+    """Raises FileNotFound if they are no adapter, TooLarge if they are too many."""
+    kept = sorted(name for name in names if _is_wanted(name))
     for needed in (CONFIG_FILE, WEIGHTS_FILE):
         if needed not in kept:
             raise FileNotFound(f"{source.repo} at {source.revision} has no {needed}: it is no adapter in safetensors.")
     if len(kept) > MAX_FILES:
         raise TooLarge(f"{source.repo} has {len(kept):,} files; an import takes at most {MAX_FILES}.")
     check_paths(kept)
-    return commit, kept
+    return kept
 
 
 def _is_wanted(path: str) -> bool:
@@ -126,18 +136,9 @@ def _get_json(client: httpx2.Client, url: str, headers: dict[str, str]) -> dict[
     return payload if isinstance(payload, dict) else {}
 
 
-def _fetch(
-    context: Context,
-    client: httpx2.Client,
-    actor: Actor,
-    name: AdapterName,
-    source: Source,
-    commit: str,
-    path: str,
-    headers: dict[str, str],
-) -> FileEntry:
-    url = f"{source.endpoint}/{source.repo}/resolve/{commit}/{quote(path)}"
-    response = send_following(client, url, headers)
+def _fetch(context: Context, actor: Actor, name: AdapterName, remote: _Remote, commit: str, path: str) -> FileEntry:
+    url = f"{remote.source.endpoint}/{remote.source.repo}/resolve/{commit}/{quote(path)}"
+    response = send_following(remote.client, url, remote.headers)
     try:
         _check_status(response, url)
         size = _content_length(response)

@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from hub.adapter.content import AdapterContent
 from hub.adapter.files import build_manifest
-from hub.errors import Conflict, FileNotFound, InvalidManifest, InvalidRequest
+from hub.adapter.publication import Publication
+from hub.errors import Conflict, FileNotFound, InvalidManifest
 from hub.formats.readable import Readable
 from hub.manifest import FileEntry, Manifest, canonical_json
-from hub.refs import AdapterName, AdapterRef, parse_alias
+from hub.refs import AdapterName, AdapterRef
 from hub.registry.accounts import quotas
 from hub.registry.context import Context
 from hub.registry.db.models import (
@@ -31,7 +32,6 @@ from hub.registry.db.models import (
     CommitRow,
     LineageRow,
     ManifestRow,
-    NamespaceRow,
     VersionFileRow,
     VersionRow,
 )
@@ -39,6 +39,7 @@ from hub.registry.events import audit
 from hub.registry.library import adapters, aliases, bases, blobs, lanes, version_values, versions
 from hub.registry.library.card import MAX_README_BYTES, Card, read_card
 from hub.registry.library.files import StoredReadable
+from hub.registry.library.locked import Locked
 from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
 from hub.registry.library.unnamed import forget_lost
 from hub.registry.rights.access import Actor
@@ -46,8 +47,6 @@ from hub.registry.search import facets
 from hub.registry.values import Published
 
 README = "README.md"
-MAX_MESSAGE_LENGTH = 10_000
-MAX_PARENTS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,7 @@ class Proposal:
     manifest: Manifest
     content: AdapterContent
     card: Card
-    message: str
-    task: str | None
-    lineage: tuple[tuple[str, str], ...] = ()
-    alias: str | None = None
-    private: bool | None = None
+    publication: Publication
     branch: str | None = None
     is_commit: bool = False
 
@@ -75,22 +70,15 @@ def publish(
     actor: Actor,
     name: AdapterName,
     manifest: Manifest,
-    *,
-    task: str | None = None,
-    message: str = "",
-    alias: str | None = None,
-    private: bool | None = None,
-    trained_from: Sequence[str] = (),
-    merged_from: Sequence[str] = (),
+    publication: Publication | None = None,
 ) -> Published:
     """Make the manifest the adapter's next version, or return the version with the same content.  PUBLISH.
 
     Config and headers are read again from storage; InvalidAdapter, InvalidManifest when they differ or do
-    not hold.  Everything lands in one transaction, after the blobs.  `alias` is moved in the same one.
+    not hold.  Everything lands in one transaction, after the blobs.  The alias is moved in the same one.
     `private` counts when the adapter is new, else it must be None or what the adapter is (Conflict).
     """
-    _check_words(message, task, alias)
-    lineage = _parse_lineage(trained_from, merged_from)
+    publication = publication or Publication()
     files = {entry.path: entry for entry in manifest.files}
     check_blobs(context, actor, name, files)
     with lost_bytes_forgotten(context, files):
@@ -99,18 +87,14 @@ def publish(
         manifest=stored,
         content=AdapterContent.from_manifest(stored),
         card=read_stored_card(context, files),
-        message=message,
-        task=task,
-        lineage=lineage,
-        alias=alias,
-        private=private,
+        publication=publication,
     )
 
     def work(session: Session) -> Published:
         namespace, made = find_namespace_to_publish(context, session, actor, name)
         require_blobs(session, actor, name, files)
-        row = adapters.lock_or_add(context, session, namespace, name, private)
-        return write(context, session, actor, namespace, row, proposal, namespace_made=made)
+        row = adapters.lock_or_add(context, session, namespace, name, publication.private)
+        return write(Locked(context, session, actor, namespace, row), proposal, namespace_made=made)
 
     return context.database.transact(work)
 
@@ -134,22 +118,6 @@ def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:
             f"The bytes of {lost[0].path!r} are not there any more: push again, and they are sent again.",
             missing=[entry.sha256 for entry in lost],
         )
-
-
-def _check_words(message: str, task: str | None, alias: str | None) -> None:
-    if len(message) > MAX_MESSAGE_LENGTH:
-        raise InvalidRequest(f"A message has at most {MAX_MESSAGE_LENGTH:,} characters.")
-    if task is not None and not 1 <= len(task.strip()) <= 96:
-        raise InvalidRequest("A task is a word or a few, at most 96 characters, e.g. question-answering.")
-    if alias is not None:
-        parse_alias(alias)
-
-
-def _parse_lineage(trained_from: Sequence[str], merged_from: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    if len(trained_from) + len(merged_from) > MAX_PARENTS:
-        raise InvalidRequest(f"A version comes from at most {MAX_PARENTS} others.")
-    parents = [("trained-from", ref) for ref in trained_from] + [("merged-from", ref) for ref in merged_from]
-    return tuple(dict.fromkeys((kind, str(AdapterRef.parse(ref))) for kind, ref in parents))
 
 
 def check_blobs(context: Context, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
@@ -200,42 +168,34 @@ def read_stored_card(context: Context, files: Mapping[str, FileEntry]) -> Card:
 # In the transaction ----------------------------------------------------------------------------------------------
 
 
-def write(
-    context: Context,
-    session: Session,
-    actor: Actor,
-    namespace: NamespaceRow,
-    row: AdapterRow,
-    proposal: Proposal,
-    *,
-    namespace_made: bool = False,
-) -> Published:
+def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Published:
     """Insert the next version of a locked adapter, or find the one with the same content.  One audit event."""
-    if row.version_count and proposal.private is not None and proposal.private != row.private:
+    session, row, alias, private = at.session, at.row, proposal.publication.alias, proposal.publication.private
+    if row.version_count and private is not None and private != row.private:
         state = "private" if row.private else "public"
         raise Conflict(f"{row.full_name} is {state}; a push doesn't change that. Its owners can.")
     version = find_same(session, row, proposal.manifest)
     created = version is None
     if version is None:
         with facets.reindexed(session, row):
-            version = _insert(context, session, actor, namespace, row, proposal)
+            version = _insert(at, proposal)
     elif version.branch is not None and proposal.branch is None:
         with facets.reindexed(session, row):
             version.branch = None
             adapters.refresh(session, row)
-    moved = (created or proposal.is_commit) and _move_head(context, session, actor, row, version, proposal)
-    if proposal.alias is not None:
-        aliases.move(context, session, actor, namespace, row, proposal.alias, version)
-    if created or moved or proposal.alias is not None:
+    moved = (created or proposal.is_commit) and _move_head(at, version, proposal)
+    if alias is not None:
+        aliases.move(at, alias, version)
+    if created or moved or alias is not None:
         audit.record(
-            context,
+            at.context,
             session,
-            actor,
-            "version.publish" if created else "alias.move" if proposal.alias else "main.move",
+            at.actor,
+            "version.publish" if created else "alias.move" if alias else "main.move",
             f"{row.full_name}@v{version.number}",
-            namespace.name,
+            at.namespace.name,
             digest=version.digest,
-            alias=proposal.alias,
+            alias=alias,
             namespace_made=namespace_made or None,
         )
     return Published(version_values.describe(session, row, version, with_manifest=True), created)
@@ -262,25 +222,24 @@ def content_key(files: Iterable[FileEntry]) -> str:
     return hashlib.sha256(canonical_json(listed)).hexdigest()
 
 
-def _insert(
-    context: Context, session: Session, actor: Actor, namespace: NamespaceRow, row: AdapterRow, proposal: Proposal
-) -> VersionRow:
-    manifest, card = proposal.manifest, proposal.card
-    quotas.take(session, namespace, manifest.size_bytes)
+def _insert(at: Locked, proposal: Proposal) -> VersionRow:
+    session, row = at.session, at.row
+    manifest, card, publication = proposal.manifest, proposal.card, proposal.publication
+    quotas.take(session, at.namespace, manifest.size_bytes)
     row.last_number += 1
     version = VersionRow(
         adapter_id=row.id,
         number=row.last_number,
         content_key=content_key(manifest.files),
         branch=proposal.branch,
-        message=proposal.message,
-        task=proposal.task or card.task or row.task,
+        message=publication.message,
+        task=publication.task or card.task or row.task,
         license=card.license,
         tags=list(card.tags),
         description=card.description,
-        base_id=bases.bind(context, session, manifest.base),
-        created_by=actor.user_id,
-        created_at=context.now(),
+        base_id=bases.bind(at.context, session, manifest.base),
+        created_by=at.actor.user_id,
+        created_at=at.context.now(),
         **facts_of(manifest, proposal.content),
     )
     session.add(version)
@@ -289,7 +248,7 @@ def _insert(
     session.add_all(
         VersionFileRow(version_id=version.id, path=entry.path, sha256=entry.sha256) for entry in manifest.files
     )
-    _add_lineage(session, actor, version, proposal.lineage)
+    _add_lineage(session, at.actor, version, publication.lineage)
     session.flush()
     adapters.refresh(session, row)
     row.updated_at = version.created_at
@@ -312,30 +271,31 @@ def facts_of(manifest: Manifest, content: AdapterContent) -> dict[str, object]:
     }
 
 
-def _add_lineage(session: Session, actor: Actor, version: VersionRow, lineage: Sequence[tuple[str, str]]) -> None:
+def _add_lineage(
+    session: Session, actor: Actor, version: VersionRow, lineage: Sequence[tuple[str, AdapterRef]]
+) -> None:
     for kind, ref in lineage:
         # A parent need not be ours; if it is, and the actor may read it, the two are linked and the ref is pinned.
-        parent = versions.find_or_none(session, actor, AdapterRef.parse(ref))
-        pinned = ref if parent is None else f"{parent[0].full_name}@v{parent[1].number}"
+        parent = versions.find_or_none(session, actor, ref)
+        pinned = str(ref) if parent is None else f"{parent[0].full_name}@v{parent[1].number}"
         session.add(
             LineageRow(version_id=version.id, kind=kind, ref=pinned, parent_id=None if parent is None else parent[1].id)
         )
 
 
-def _move_head(
-    context: Context, session: Session, actor: Actor, row: AdapterRow, version: VersionRow, proposal: Proposal
-) -> bool:
+def _move_head(at: Locked, version: VersionRow, proposal: Proposal) -> bool:
     """Make the version what its branch is on the Hugging Face wire, and return whether it wasn't.
 
     A version has one commit, written when it was first committed.
     """
+    context, session, row = at.context, at.session, at.row
     lane = lanes.find(session, row, proposal.branch) if proposal.branch is not None else None
-    head = row.head or adapters.add_first_commit(context, session, actor, row)
+    head = row.head or adapters.add_first_commit(context, session, at.actor, row)
     if lane is not None:
         head = lane.head
     known = session.scalar(select(CommitRow).where(CommitRow.version_id == version.id))
     if known is None:
-        known = _add_commit(context, session, actor, version, proposal)
+        known = _add_commit(at, version, proposal)
         known.parent = head
     elif head == known.commit:
         return False
@@ -347,8 +307,8 @@ def _move_head(
     return True
 
 
-def _add_commit(context: Context, session: Session, actor: Actor, version: VersionRow, proposal: Proposal) -> CommitRow:
-    title, _, rest = proposal.message.partition("\n")
+def _add_commit(at: Locked, version: VersionRow, proposal: Proposal) -> CommitRow:
+    title, _, rest = proposal.publication.message.partition("\n")
     made = CommitRow(
         adapter_id=version.adapter_id,
         commit=version.digest[:40],
@@ -356,8 +316,8 @@ def _add_commit(context: Context, session: Session, actor: Actor, version: Versi
         title=title.strip() or f"v{version.number}",
         message=rest.strip(),
         lane=proposal.branch,
-        user_id=actor.user_id,
-        created_at=context.now(),
+        user_id=at.actor.user_id,
+        created_at=at.context.now(),
     )
-    session.add(made)
+    at.session.add(made)
     return made
