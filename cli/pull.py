@@ -33,7 +33,7 @@ def pull(ref: AdapterRef, to: Path | None, registry: str | None, out: Output) ->
         info = resolve(ref, settings, observer, client)
         folder = fetch(info, settings, observer, client)
     if to is not None:
-        folder = copy_out(folder, to)
+        folder = copy_out(folder, to, info.manifest.base if info.manifest else None)
     if out.as_json:
         out.json({key: value for key, value in info.raw.items() if key != "manifest"} | {"path": str(folder)})
     else:

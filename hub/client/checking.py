@@ -11,6 +11,7 @@ from hub.adapter.weight_scan import WeightReport, scan_weights
 from hub.base.spec import BaseSpec
 from hub.client.cache import Cache
 from hub.client.progress import Observer
+from hub.client.recorded import recorded_base
 from hub.client.sources import Source
 from hub.client.sync import Prepared, resolve
 from hub.errors import InvalidAdapter
@@ -26,7 +27,8 @@ def check_source(
     """Check an adapter against a base.  Its weights are looked at only where they are on this disk already."""
     if isinstance(source, Path):
         scan = scan_folder(source)
-        return check(build_manifest(scan.readables()), base, scan_files(scan.readables()))
+        manifest = build_manifest(scan.readables(), recorded_base(source, settings.cache))
+        return check(manifest, base, scan_files(scan.readables()))
     info = resolve(source, settings, observer)
     if info.manifest is None:
         raise InvalidAdapter(f"{info.ref} has no manifest, so it can't be checked.")

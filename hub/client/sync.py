@@ -25,6 +25,7 @@ from hub.client.cache import Cache
 from hub.client.offline import KnownVersions
 from hub.client.parallel import Job, run_all
 from hub.client.progress import Observer
+from hub.client.recorded import record_base
 from hub.client.records import UploadPlan, VersionInfo
 from hub.client.transfer import download_blob, upload_blob
 from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline, Unavailable
@@ -168,14 +169,19 @@ def pull(ref: AdapterRef, settings: ClientSettings, observer: Observer | None = 
         return fetch(resolve(ref, settings, observer, client), settings, observer, client)
 
 
-def copy_out(snapshot: Path, folder: Path) -> Path:
-    """Copy a snapshot to a folder of the user's own, which must be new or empty."""
+def copy_out(snapshot: Path, folder: Path, base: BaseIdentity | None = None) -> Path:
+    """Copy a snapshot to a folder of the user's own, which must be new or empty.
+
+    base: what the manifest says of the base; it goes along, so that the copy is only loaded on that.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there already and not empty. Name a new folder.")
     for file in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         target = folder / file.relative_to(snapshot)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
+    if base is not None:
+        record_base(folder, base)
     return folder
 
 

@@ -125,7 +125,7 @@ def check(
         *_check_content(content),
         *_check_whole(base),
         *_check_modules(content, base),
-        _check_identity(recorded, base, strict),
+        check_identity(recorded, base, strict),
         *_check_weights(weights),
     ]
     order = {"error": 0, "warning": 1, "ok": 2}
@@ -237,7 +237,8 @@ def _weights_have(count: int) -> str:
     return "weight has" if count == 1 else "weights have"
 
 
-def _check_identity(recorded: BaseIdentity, base: BaseSpec, strict: bool) -> Finding:
+def check_identity(recorded: BaseIdentity, base: BaseSpec, strict: bool) -> Finding:
+    """Return whether `base` is the recorded one, as the finding `base`.  strict: other weights are an error."""
     match = compare_identity(recorded, base)
     level: Level = "error" if strict else "warning"
     name = recorded.id or "the base that it was trained on"

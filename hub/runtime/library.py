@@ -144,6 +144,8 @@ class Library:
                     f"{name} is loaded, and its files have changed since. To take the new ones: "
                     f"model.remove({name!r}), then add it again."
                 )
+            if known is None:
+                self._check.folder(name, Path(name), self._settings)
             return self._load(asked, name, Path(name), None)
 
     def _add_version(self, asked: RefLike, source: AdapterRef) -> Loaded:

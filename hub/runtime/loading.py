@@ -95,6 +95,8 @@ def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: 
             info = resolved[str(source)] = sync.resolve(source, settings)
             if info.manifest is not None:
                 check.manifest(str(info.ref), info.manifest)
+        else:
+            check.folder(str(source), source, settings)
     return resolved
 
 

@@ -216,3 +216,48 @@ def test_no_server_is_a_network_error(base, monkeypatch):
     with pytest.raises(HubError) as failed:
         load_model(base, "task/qa@v1")
     assert failed.value.exit_code == 8
+
+
+@pytest.fixture
+def other(base, tmp_path) -> Path:
+    """A base of equal shapes with other weights."""
+    shutil.copytree(base, tmp_path / "other")
+    file = tmp_path / "other" / "model.safetensors"
+    save_file({name: value + 0.01 for name, value in load_file(file).items()}, file, {"format": "pt"})
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def recorded(base, folders, registry, tmp_path) -> dict[str, Path]:
+    """Folders that say what their base was, each in another way."""
+    from hub.adapter.provenance import Provenance
+    from hub.base.spec import BaseSpec
+
+    written = shutil.copytree(folders[0], tmp_path / "written")
+    Provenance(BaseSpec.from_folder(base).identity("tiny")).write(written)
+    info = hub.info("task/qa@v1")
+    pulled = hub.pull("task/qa@v1")
+    copy = hub.client.sync.copy_out(pulled, tmp_path / "copy", info.manifest.base)
+    return {"written by training": written, "pulled": pulled, "pulled to a folder": copy}
+
+
+@pytest.mark.parametrize("way", ["written by training", "pulled", "pulled to a folder"])
+def test_a_folder_s_recorded_base_is_compared_as_a_version_s_is(way, base, other, recorded):
+    folder = recorded[way]
+    load_model(base, folder)
+    for quantize in (None, "nf4"):
+        with pytest.raises(Incompatible, match="other weights"):
+            load_model(other, folder, quantize=quantize)
+    model = load_model(other)
+    with pytest.raises(Incompatible, match="other weights"):
+        model.add(folder)
+    assert model.adapters == ()
+    assert not hub.check(other, folder).ok
+    with pytest.warns(UserWarning, match="other weights"):
+        load_model(other, folder, strict=False)
+
+
+def test_a_folder_s_record_that_can_t_be_read_is_no_leave_to_load(base, recorded):
+    (recorded["pulled to a folder"] / "lorahub.json").write_text("{}")
+    with pytest.raises(InvalidAdapter, match=r"lorahub\.json is not what training writes"):
+        load_model(base, recorded["pulled to a folder"])
