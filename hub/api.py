@@ -15,6 +15,7 @@ from hub.adapter.provenance import Provenance
 from hub.adapter.publication import Publication, Said
 from hub.client.api import Client, Query
 from hub.client.progress import Observer
+from hub.client.recorded import recorded_base
 from hub.client.records import AdapterInfo, VersionInfo
 from hub.client.sources import parse_source
 from hub.client.sync import Prepared, Pushed, copy_out, prepare, resolve, send
@@ -53,7 +54,9 @@ def pull(
     """
     source = parse_source(ref)
     found = source if isinstance(source, Path) else pull_version(source, client_settings(registry), observer)
-    return copy_out(found, Path(to).expanduser()) if to is not None else found
+    if to is None:
+        return found
+    return copy_out(found, Path(to).expanduser(), recorded_base(found, client_settings(registry).cache))
 
 
 def push(

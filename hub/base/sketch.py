@@ -5,13 +5,14 @@ same places without talking.  The blocks are aligned as bitsandbytes aligns its 
 computed from the original's block, and compared one by one: no threshold, no similarity.
 
     bytes    1: format   1: number of blocks   then per block   1: kind   then its weights
-    kind     0 unknown   1 F32   2 BF16   3 F16   4 NF4 codes
+    kind     0 unknown   1 F32   2 BF16   3 F16   4 NF4 codes   5 codes of 8 bits, all of one row
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,10 @@ from hub.formats import nf4
 
 BLOCKS = 32
 _FORMAT = 1
-_KINDS = ("", "F32", "BF16", "F16", "NF4")
+_HALF = 0.5005
+"""Half a step of a code, and what the product's rounding in float32 may add."""
+
+_KINDS = ("", "F32", "BF16", "F16", "NF4", "I8")
 _Cast = Callable[[float], float]
 _CASTS: Mapping[str, tuple[_Cast, _Cast]] = {
     "BF16": (nf4.to_bfloat16, nf4.to_float16),
@@ -29,14 +33,22 @@ _CASTS: Mapping[str, tuple[_Cast, _Cast]] = {
 }
 """By the format that results: the cast to it, and the one that may have come before."""
 
-_SIZES = {"": 0, "F32": 4 * nf4.BLOCK, "BF16": 2 * nf4.BLOCK, "F16": 2 * nf4.BLOCK, "NF4": nf4.BLOCK // 2}
+_SIZES = {
+    "": 0,
+    "F32": 4 * nf4.BLOCK,
+    "BF16": 2 * nf4.BLOCK,
+    "F16": 2 * nf4.BLOCK,
+    "NF4": nf4.BLOCK // 2,
+    "I8": nf4.BLOCK,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """Some consecutive weights of a tensor as they are stored.
 
-    dtype: F64, F32, F16, BF16, or NF4 for packed codes of 64-weight blocks.  data: their bytes, little endian.
+    dtype: F64, F32, F16, BF16, NF4 for packed codes of 64-weight blocks, or I8 for codes of rows.
+    data: their bytes, little endian.
     """
 
     dtype: str
@@ -108,13 +120,15 @@ def _count(shape: ModuleShape) -> int:
 def _read_place(place: Place, shape: ModuleShape, read: ReadBlock) -> Block:
     name = f"{place.module}.weight"
     block = read(name, place.start, nf4.BLOCK)
-    if block is not None and block.dtype != "NF4" and shape.kind == "conv1d":
+    if block is not None and block.dtype not in ("NF4", "I8") and shape.kind == "conv1d":
         # Dense Conv1D weights are stored (in, out), and their 4-bit copies are made of the transpose.
         block = _read_transposed(name, place.start, shape, read)
     if block is None or block.dtype not in (*_KINDS[1:], "F64"):
         return Block("", b"")
     if block.dtype == "F64":
         return _as_float32(block)
+    if block.dtype == "I8" and place.start % shape.in_features > shape.in_features - nf4.BLOCK:
+        return Block("", b"")  # of two rows, with a scale each
     return block if len(block.data) == _SIZES[block.dtype] else Block("", b"")
 
 
@@ -160,6 +174,9 @@ def _compare(a: Block, b: Block) -> bool | None:
         return True
     if a.dtype == b.dtype:
         return False
+    if "I8" in (a.dtype, b.dtype):
+        dense, packed = (b, a) if a.dtype == "I8" else (a, b)
+        return None if dense.dtype == "NF4" else _is_of_8_bits(nf4.decode_floats(dense.dtype, dense.data), packed.data)
     if "NF4" in (a.dtype, b.dtype):
         dense, packed = (b, a) if a.dtype == "NF4" else (a, b)
         return _is_quantized(nf4.decode_floats(dense.dtype, dense.data), nf4.unpack_codes(packed.data))
@@ -176,6 +193,27 @@ def _is_quantized(weights: Sequence[float], codes: Sequence[int]) -> bool | None
         if all(low <= code <= high for (low, high), code in zip(ranges, codes, strict=True)):
             return True
     return False
+
+
+def _is_of_8_bits(weights: Sequence[float], data: bytes) -> bool | None:
+    """Whether the codes are `round(weight * s)` for one s > 0: for rows that is 127 / the row's largest weight."""
+    if not any(weights):
+        return None
+    codes = [byte - 256 if byte > 127 else byte for byte in data]
+    casts: tuple[_Cast, ...] = (nf4.to_float16, lambda weight: nf4.to_float16(nf4.to_bfloat16(weight)), float)
+    return any(_has_one_scale([cast(weight) for weight in weights], codes) for cast in casts)
+
+
+def _has_one_scale(weights: Sequence[float], codes: Sequence[int]) -> bool:
+    least, most = 0.0, math.inf
+    for weight, code in zip(weights, codes, strict=True):
+        if weight == 0 or (code and (code > 0) != (weight > 0)):
+            if code:
+                return False
+            continue
+        least = max(least, (abs(code) - _HALF) / abs(weight))
+        most = min(most, (abs(code) + _HALF) / abs(weight))
+    return least <= most
 
 
 def _is_cast(wide: Block, narrow: Block) -> bool:

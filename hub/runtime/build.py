@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -119,7 +118,7 @@ def _embedding(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -
     if "magnitude" in parts:
         gain = _dora_gain(name, module, LowRank(a.t(), b.t(), None, scaling), parts["magnitude"])
         b.t().mul_(gain)
-    return EmbeddingLowRank(a, b.t(), scaling * embed_scale(module), gain)
+    return EmbeddingLowRank(a, b.t(), scaling * dense.embed_scale(module), gain)
 
 
 def _dora_gain(name: str, module: nn.Module, low_rank: LowRank, magnitude: torch.Tensor) -> torch.Tensor:
@@ -143,7 +142,7 @@ def _tokens(name: str, module: nn.Module, rows: torch.Tensor, config: LoraConfig
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return Tokens(
         torch.tensor([ids[i] for i in order], device=rows.device),
-        rows[torch.tensor(order, device=rows.device)] * embed_scale(module),
+        rows[torch.tensor(order, device=rows.device)] * dense.embed_scale(module),
     )
 
 
@@ -158,17 +157,7 @@ def _tie_token_logits(
                     f"{head} is tied to {name}, which has trained tokens, and is adapted itself: that is not computed. "
                     "Use PEFT: PeftModel.from_pretrained(base, folder)."
                 )
-            updates[head] = TokenLogits(update.ids, update.rows / embed_scale(modules[name]))
-
-
-def embed_scale(module: nn.Module) -> float:
-    """Return the factor that an embedding multiplies its rows by in its own forward (gemma 3), else 1."""
-    scale = getattr(module, "embed_scale", None)
-    if scale is None:
-        return 1.0
-    # PEFT multiplies by the scale as the embedding's own dtype rounds it.
-    weight: Any = module.weight
-    return float(torch.as_tensor(scale).to(weight.dtype))
+            updates[head] = TokenLogits(update.ids, update.rows / dense.embed_scale(modules[name]))
 
 
 def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], then: Update | None) -> Update:
@@ -186,9 +175,9 @@ def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], 
 def _refuse_partly_saved(name: str, module: nn.Module, parts: Parts, whole: Mapping[str, torch.Tensor]) -> None:
     if len(whole) != len(parts):
         raise Unsupported(f"{name} is stored whole and adapted at once, which is not computed. Use PEFT for it.")
-    if any(dense.is_four_bit(child) for child in module.modules()):
+    if any(dense.is_quantized(child) for child in module.modules()):
         raise Unsupported(
-            f"{name} is stored whole, but it is 4-bit in this base. Load the base with quantize=None, "
+            f"{name} is stored whole, but it is quantized in this base. Load the base with quantize=None, "
             "or keep that module out of quantization."
         )
     missing = sorted({key for key, _ in module.named_parameters()} - set(whole))

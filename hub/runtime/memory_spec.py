@@ -12,7 +12,7 @@ from hub.base.spec import BaseSpec, Block, TensorShape
 from hub.errors import HubError
 from hub.runtime import dense
 
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
 
 
 def spec_of(base: nn.Module) -> BaseSpec | None:

@@ -139,7 +139,7 @@ def _merge_module(
 ) -> Substitute:
     base = dense.dense_weight(module)
     target, bias = targets.apply(update, module, base)
-    if not dense.is_four_bit(module):
+    if not dense.is_quantized(module):
         weight: Any = module.weight
         merged = target.to(weight.dtype)
         agreement.add(name, merged.float(), base, target)
@@ -177,11 +177,11 @@ def _refuse_loss(agreement: Agreement) -> None:
 def _densify_others(
     merged: Mapping[int, Update], modules: Mapping[str, nn.Module], names: Mapping[int, str]
 ) -> dict[int, Update]:
-    """Return substitutes for the 4-bit layers that have no update, so that the merged model is one dense model."""
+    """Return substitutes for the quantized layers that have no update, so that the merged model is one dense model."""
     return {
         index: _substitute_dense(modules[name], dense.dense_weight(modules[name]).to(torch.bfloat16), None)
         for index, name in names.items()
-        if index not in merged and dense.is_four_bit(modules[name])
+        if index not in merged and dense.is_quantized(modules[name])
     }
 
 

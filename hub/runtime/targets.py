@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from hub.runtime import dense
-from hub.runtime.build import embed_scale
 from hub.runtime.layers import follow
 from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
 
@@ -29,7 +28,7 @@ def apply(update: Update, module: nn.Module, weight: torch.Tensor) -> Parameters
         return _low_rank(update.low_rank, weight * update.gain.float()[:, None]), bias
     if isinstance(update, EmbeddingLowRank):
         gained = weight if update.gain is None else weight * update.gain.float()[:, None]
-        scaling = update.scaling / embed_scale(module)
+        scaling = update.scaling / dense.embed_scale(module)
         return torch.addmm(gained, update.b_t.t().float(), update.a.float(), alpha=scaling), bias
     if isinstance(update, (Tokens, TokenLogits)):
         return _with_tokens(update, module, weight), bias
@@ -55,7 +54,7 @@ def _sum(bias: torch.Tensor | None, added: torch.Tensor | None) -> torch.Tensor 
 
 
 def _with_tokens(update: Tokens | TokenLogits, module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    rows = update.rows.float() / (embed_scale(module) if isinstance(update, Tokens) else 1.0)
+    rows = update.rows.float() / (dense.embed_scale(module) if isinstance(update, Tokens) else 1.0)
     if dense.is_embedding(module):  # (width, vocabulary)
         return weight.index_copy(1, update.ids, rows.t())
     return weight.index_copy(0, update.ids, rows)

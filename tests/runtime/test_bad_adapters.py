@@ -251,5 +251,5 @@ def test_a_whole_module_that_is_4_bit_here_is_refused(bases, tmp_path):
     base = bases("llama")
     folder = write_adapter(base, tmp_path / "w", r=2, target_modules=["q_proj"], modules_to_save=["o_proj"])
     assert load_model(base, folder).active == str(folder)
-    with pytest.raises(Unsupported, match=r"o_proj is stored whole, but it is 4-bit in this base.*quantize=None"):
+    with pytest.raises(Unsupported, match=r"o_proj is stored whole, but it is quantized in this base.*quantize=None"):
         load_model(base, folder, quantize="nf4")
