@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -13,6 +13,15 @@ from .terminal.output import Output, date_text, note, printing
 
 if TYPE_CHECKING:
     from hub.client.api import Client
+
+
+class Wanted(TypedDict):
+    """What is to happen to the alias."""
+
+    expect: str | None
+    protected: bool | None
+    delete: bool
+    history: bool
 
 
 @click.command()
@@ -27,12 +36,9 @@ if TYPE_CHECKING:
 def alias(
     ref: AdapterRef,
     alias: str | None,
-    expect: str | None,
-    protected: bool | None,
-    delete: bool,
-    history: bool,
     registry: str | None,
     out: Output,
+    **wanted: Unpack[Wanted],
 ) -> None:
     """Point ALIAS at the version REF; without ALIAS, list the aliases.
 
@@ -45,27 +51,27 @@ def alias(
     from hub.api import client_settings
     from hub.client.api import Client
 
-    if delete and history:
+    if wanted["delete"] and wanted["history"]:
         raise click.UsageError("--delete and --history exclude each other")
-    if alias is None and (delete or history or expect or protected is not None):
+    if alias is None and (wanted["delete"] or wanted["history"] or wanted["expect"] or wanted["protected"] is not None):
         raise click.UsageError("name the alias, e.g.: lorahub alias task/qa@v3 prod")
     with Client(client_settings(registry)) as client:
         if alias is None:
             _list(client, ref, out)
-        elif history:
+        elif wanted["history"]:
             _history(client, ref, alias, out)
-        elif delete:
+        elif wanted["delete"]:
             client.delete_alias(ref.adapter, parse_alias(alias))
             note(f"{ref.adapter}@{alias} is gone. Its version is still there.")
         else:
-            _move(client, ref, alias, expect, protected, out)
+            _move(client, ref, alias, wanted, out)
 
 
-def _move(client: Client, ref: AdapterRef, alias: str, expect: str | None, protected: bool | None, out: Output) -> None:
+def _move(client: Client, ref: AdapterRef, alias: str, wanted: Wanted, out: Output) -> None:
     name = parse_alias(alias)
     version = ref.version or client.resolve(ref).version
-    expected = UNCHECKED if expect is None else _expected(expect)
-    moved = client.set_alias(ref.adapter, name, version, expected=expected, protected=protected)
+    expected = UNCHECKED if wanted["expect"] is None else _expected(wanted["expect"])
+    moved = client.set_alias(ref.adapter, name, version, expected=expected, protected=wanted["protected"])
     if out.as_json:
         out.json({"adapter": str(ref.adapter), "alias": moved.alias, "version": version, "protected": moved.protected})
     else:

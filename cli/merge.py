@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
 from hub.client.sources import Source
 
 from .terminal.extras import needs
-from .terminal.options import SOURCE, registry_option
+from .terminal.options import SOURCE, LoadFlags, load_options, loading
 from .terminal.output import Output, note, printing_json
 
 MODES = click.Choice(["dequant", "from-base", "requant"])
@@ -20,19 +21,15 @@ MODES = click.Choice(["dequant", "from-base", "requant"])
 @click.argument("ref", type=SOURCE, metavar="REF|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New folder for the model.")
 @click.option("--mode", type=MODES, default="dequant", show_default=True)
-@click.option("--no-quantize", is_flag=True, help="Load the base as it is stored, not in 4 bit.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-@registry_option
+@load_options
 @printing_json
 def merge(
     base: str,
     ref: Source,
     output: Path,
     mode: str,
-    no_quantize: bool,
-    device: str,
-    registry: str | None,
     out: Output,
+    **flags: Unpack[LoadFlags],
 ) -> None:
     """Merge the adapter REF into the model BASE and save the result, for programs that know no adapters.
 
@@ -48,7 +45,7 @@ def merge(
     with needs("load"):
         from hub.runtime import load
 
-    model = load(base, ref, registry=registry, quantize=None if no_quantize else "nf4", device=device)
+    model = load(base, ref, **loading(flags))
     report = model.merge(mode=mode)
     folder = model.save_merged(output)
     if out.as_json:

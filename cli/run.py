@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from hub.client.sources import Source
 
 from .terminal.extras import needs
-from .terminal.options import SOURCE, registry_option
+from .terminal.options import SOURCE, LoadFlags, load_options, loading
 from .terminal.output import Output, is_terminal, printing_json
 
 if TYPE_CHECKING:
@@ -23,19 +23,15 @@ if TYPE_CHECKING:
 @click.argument("ref", type=SOURCE, required=False, metavar="[REF|FOLDER]")
 @click.option("-p", "--prompt", "prompts", multiple=True, help="Several times for several prompts.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--no-quantize", is_flag=True, help="Load the base as it is stored, not in 4 bit.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-@registry_option
+@load_options
 @printing_json
 def run(
     base: str,
     ref: Source | None,
     prompts: tuple[str, ...],
     max_new_tokens: int,
-    no_quantize: bool,
-    device: str,
-    registry: str | None,
     out: Output,
+    **flags: Unpack[LoadFlags],
 ) -> None:
     """Answer prompts with the model BASE and the adapter REF; without REF, with the bare base.
 
@@ -44,8 +40,7 @@ def run(
     with needs("load"):
         from hub.runtime import load
 
-    quantize = None if no_quantize else "nf4"
-    model = load(base, *([ref] if ref else []), registry=registry, quantize=quantize, device=device)
+    model = load(base, *([ref] if ref else []), **loading(flags))
     for prompt in prompts or _lines():
         answer = _answer(model, prompt, max_new_tokens)
         if out.as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
@@ -16,6 +17,19 @@ Prints `lorahub is ready: URL` on stdout when it listens; logs go to stderr.  SI
 """
 
 
+class Flags(TypedDict):
+    """What the command line says of the server; None where it says nothing."""
+
+    host: str | None
+    port: int | None
+    data: Path | None
+    database: str | None
+    store: str | None
+    workers: int | None
+    public_url: str | None
+    upstream: str | None
+
+
 @click.command("serve", help=HELP)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes any free one.  [default: 8750]")
@@ -25,16 +39,7 @@ Prints `lorahub is ready: URL` on stdout when it listens; logs go to stderr.  SI
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.  [default: 1]")
 @click.option("--public-url", help="Address that users see, if a proxy stands in front.")
 @click.option("--upstream", help="Hugging Face Hub to fetch base models through.  [default: off]")
-def serve(
-    host: str | None,
-    port: int | None,
-    data: Path | None,
-    database: str | None,
-    store: str | None,
-    workers: int | None,
-    public_url: str | None,
-    upstream: str | None,
-) -> None:
+def serve(**flags: Unpack[Flags]) -> None:
     from hub.errors import Unavailable
     from hub.settings import ServerSettings, config_path
 
@@ -47,14 +52,5 @@ def serve(
         ) from error
 
     configure_logging()
-    settings = ServerSettings.from_env(
-        host=host,
-        port=port,
-        data=data,
-        database=database,
-        store=store,
-        workers=workers,
-        public_url=public_url,
-        upstream=upstream,
-    )
+    settings = ServerSettings.from_env(**flags)
     run(settings, config_path(os.environ), lambda line: click.echo(line))

@@ -41,10 +41,9 @@ def train(
     data: tuple[Path, ...],
     output: Path,
     continue_from: Source | None,
-    description: str | None,
     registry: str | None,
     out: Output,
-    **recipe: Any,
+    **settings: Any,
 ) -> None:
     """Train an adapter for BASE on DATA: JSON Lines of {"prompt", "completion"} or {"messages"}.
 
@@ -53,7 +52,7 @@ def train(
     with needs("train"):
         from hub.training import train as run_training
 
-    given = {name: value for name, value in recipe.items() if value not in (None, ())}
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
     if "target_modules" in given:
         given["target_modules"] = list(given["target_modules"])
     trained = run_training(
@@ -61,7 +60,6 @@ def train(
         list(data),
         output,
         continue_from=continue_from,
-        description=description,
         registry=registry,
         progress=_show_step,
         **given,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,6 +12,9 @@ from click.shell_completion import CompletionItem
 from hub.client.sources import Source, parse_source
 from hub.errors import HubError, InvalidRef
 from hub.refs import AdapterName, AdapterRef
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class NameType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
@@ -56,6 +60,34 @@ NAME, REF, SOURCE = NameType(), RefType(), SourceType()
 registry_option = click.option(
     "--registry", metavar="URL", help="The registry's address.  [default: LORAHUB_ENDPOINT, else the last login]"
 )
+
+
+class LoadFlags(TypedDict):
+    """How a command is told to load a model."""
+
+    no_quantize: bool
+    device: str
+    registry: str | None
+
+
+class Loading(TypedDict):
+    """The same, as `hub.load` takes it."""
+
+    quantize: Literal["nf4"] | None
+    device: str
+    registry: str | None
+
+
+def load_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command take how its model is loaded: `**flags: Unpack[LoadFlags]`."""
+    quantize = click.option("--no-quantize", is_flag=True, help="Load the base as it is stored, not in 4 bit.")
+    device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+    return quantize(device(registry_option(command)))
+
+
+def loading(flags: LoadFlags) -> Loading:
+    quantize: Literal["nf4"] | None = None if flags["no_quantize"] else "nf4"
+    return {"quantize": quantize, "device": flags["device"], "registry": flags["registry"]}
 
 
 def _known(incomplete: str, with_versions: bool) -> list[CompletionItem]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 from torch import nn
 
+from hub.api import client_settings
 from hub.base.spec import BaseSpec
 from hub.client import sync
 from hub.client.records import VersionInfo
@@ -31,16 +34,37 @@ DEFAULT_SLOTS = 8
 QUANTIZATIONS = ("nf4", None)
 
 
+class BaseSettings(TypedDict, total=False):
+    """How a base is loaded that isn't a model yet."""
+
+    quantize: str | None
+    device: str
+    compute: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The same, with what is taken where nothing is said."""
+
+    quantize: str | None = "nf4"
+    device: str = "auto"
+    compute: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantize not in QUANTIZATIONS:
+            raise InvalidRequest(f'quantize={self.quantize!r}: "nf4" and None are known.')
+        if self.compute is not None and self.compute not in COMPUTE:
+            raise InvalidRequest(f"compute={self.compute!r}: {', '.join(map(repr, COMPUTE))} and None are known.")
+
+
 @kept_tensors()
 def load(
     base: str | os.PathLike[str] | nn.Module,
     *refs: RefLike,
     registry: str | None = None,
-    quantize: str | None = "nf4",
-    device: str = "auto",
-    compute: str | None = None,
     slots: int = DEFAULT_SLOTS,
     strict: bool = True,
+    **settings: Unpack[BaseSettings],
 ) -> Model:
     """Return a model that runs adapters on `base`; the first ref is active.
 
@@ -57,34 +81,26 @@ def load(
 
     Raises Incompatible, Unsupported, InvalidAdapter, AdapterNotFound, VersionNotFound, NetworkError, InvalidRequest.
     """
-    _check_arguments(refs, quantize, compute, slots)
+    how = _How(**settings)
+    _check_slots(refs, slots)
     kernel.choose()
-    settings = _settings(registry)
-    where = pick_device(device)
+    asked = client_settings(registry)
+    where = pick_device(how.device)
     if isinstance(base, nn.Module):
         origin = Origin.of_model(base)
-        model = _make_model(base, refs, settings, BaseCheck(spec_of(base), strict), slots, origin)
+        model = _make_model(base, refs, asked, BaseCheck(spec_of(base), strict), slots, origin)
     else:
         folder = locate_base(base)
         check = BaseCheck(BaseSpec.from_folder(folder), strict)
-        resolved = _check_versions(refs, settings, check)
-        loaded = load_base(folder, quantize, where, settings.cache, compute)
-        model = _make_model(loaded, refs, settings, check, slots, Origin(folder), resolved)
+        resolved = _check_versions(refs, asked, check)
+        loaded = load_base(folder, how.quantize, where, asked.cache, how.compute)
+        model = _make_model(loaded, refs, asked, check, slots, Origin(folder), resolved)
     return model
 
 
-def _check_arguments(refs: tuple[RefLike, ...], quantize: str | None, compute: str | None, slots: int) -> None:
-    if quantize not in QUANTIZATIONS:
-        raise InvalidRequest(f'quantize={quantize!r}: "nf4" and None are known.')
-    if compute is not None and compute not in COMPUTE:
-        raise InvalidRequest(f"compute={compute!r}: {', '.join(map(repr, COMPUTE))} and None are known.")
+def _check_slots(refs: tuple[RefLike, ...], slots: int) -> None:
     if slots < 1 or len(refs) > slots:
         raise InvalidRequest(f"slots={slots} can't hold {max(len(refs), 1)} adapters: pass slots={max(len(refs), 1)}.")
-
-
-def _settings(registry: str | None) -> ClientSettings:
-    settings = ClientSettings.from_env(os.environ)
-    return settings.with_endpoint(registry) if registry else settings
 
 
 def _check_versions(refs: tuple[RefLike, ...], settings: ClientSettings, check: BaseCheck) -> dict[str, VersionInfo]:

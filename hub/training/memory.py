@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TypedDict, Unpack
 
 from hub.base.spec import BaseSpec, ModuleShape
 from hub.client.bases import open_base
@@ -57,6 +58,31 @@ class MemoryPlan:
         return "\n".join([f"{self.trainable:,} of {self.parameters:,} parameters are trained", *lines])
 
 
+class PlanSettings(TypedDict, total=False):
+    """How to train, as far as memory depends on it."""
+
+    rank: int
+    target_modules: Sequence[str]
+    quantize: str | None
+    batch_size: int
+    sequence_length: int
+    completion_length: int | None
+    dtype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The same, with what is taken where nothing is said."""
+
+    rank: int = 8
+    target_modules: Sequence[str] = DEFAULT_TARGETS
+    quantize: str | None = None
+    batch_size: int = 8
+    sequence_length: int = 512
+    completion_length: int | None = None
+    dtype: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sizes:
     """What the activations of a decoder depend on.  Widths are in numbers, of one token."""
@@ -89,37 +115,32 @@ class _Sizes:
 
 def plan(
     base: str | os.PathLike[str] | BaseSpec,
-    *,
-    rank: int = 8,
-    target_modules: Sequence[str] = DEFAULT_TARGETS,
-    quantize: str | None = None,
-    batch_size: int = 8,
-    sequence_length: int = 512,
-    completion_length: int | None = None,
-    dtype: str | None = None,
+    **settings: Unpack[PlanSettings],
 ) -> MemoryPlan:
     """Return what `hub.train` would take with these settings, from the base's headers alone.
 
     base: a folder, a config.json, a Hugging Face id, or a BaseSpec.
-    sequence_length, completion_length: tokens of the longest example, and how many of them are learned (all by
-        default).  dtype: "bfloat16" or "float32"; by default what training chooses on this machine.
+    settings: rank 8, target_modules q/k/v/o, quantize None or "nf4", batch_size 8; sequence_length 512 and
+        completion_length, tokens of the longest example and how many of them are learned (all by default);
+        dtype "bfloat16" or "float32", by default what training chooses on this machine.
     Activations follow the layers of llama-like decoders; for other architectures they are an estimate.
     Raises BaseNotFound, and InvalidRequest for modules that the base doesn't have.
     """
     spec = base if isinstance(base, BaseSpec) else open_base(base)
-    compute = _compute_bytes(dtype)
-    targets = _targets(spec, tuple(target_modules))
-    trainable = sum(rank * (shape.in_features + shape.out_features) for _, shape in targets)
-    learned = batch_size * (completion_length or sequence_length)
+    step = _Step(**settings)
+    compute = _compute_bytes(step.dtype)
+    targets = _targets(spec, tuple(step.target_modules))
+    trainable = sum(step.rank * (shape.in_features + shape.out_features) for _, shape in targets)
+    learned = step.batch_size * (step.completion_length or step.sequence_length)
     sizes = _Sizes.of(spec)
     return MemoryPlan(
         parameters=spec.parameters + trainable,
         trainable=trainable,
-        base=_base_bytes(spec, quantize, compute),
+        base=_base_bytes(spec, step.quantize, compute),
         adapter=trainable * _FP32,
         gradients=trainable * _FP32,
         optimizer=2 * trainable * _FP32,
-        activations=_activation_bytes(sizes, targets, rank, batch_size, sequence_length, compute),
+        activations=_activation_bytes(sizes, targets, step, compute),
         logits=2 * learned * sizes.vocabulary * _FP32,
     )
 
@@ -168,10 +189,9 @@ def _nf4_bytes(numel: int) -> int:
     return ceil(numel / 2) + blocks + _FP32 * ceil(blocks / _NF4_BLOCKS_PER_SCALE) + _NF4_TABLES
 
 
-def _activation_bytes(
-    sizes: _Sizes, targets: Sequence[tuple[str, ModuleShape]], rank: int, rows: int, length: int, compute: int
-) -> int:
+def _activation_bytes(sizes: _Sizes, targets: Sequence[tuple[str, ModuleShape]], step: _Step, compute: int) -> int:
     """Return what autograd keeps of one forward: see the parts below, each per token and layer."""
+    rank, rows, length = step.rank, step.batch_size, step.sequence_length
     norms = 2 * (sizes.hidden + 1) * _FP32
     attention = 4 * sizes.attention * compute + sizes.heads * _FP32  # q, k, v, output; the sums of the softmax
     inner = 3 * sizes.inner * compute  # gate, its activation, up

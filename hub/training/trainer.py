@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from hub.adapter.provenance import Provenance
 from hub.errors import InvalidRequest, TrainingDiverged
@@ -70,6 +70,29 @@ class Recipe:
         return self.steps or math.ceil(examples * self.epochs / self.batch_size)
 
 
+class TrainSettings(TypedDict, total=False):
+    """The recipe's fields, and what the adapter's base and card are called."""
+
+    rank: int
+    alpha: float
+    target_modules: Sequence[str]
+    dropout: float
+    use_rslora: bool
+    steps: int | None
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    max_length: int
+    quantize: str | None
+    seed: int
+    base_id: str | None
+    description: str | None
+    device: str
+
+
+_BESIDE_THE_RECIPE = {"base_id", "description", "device"}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
     """Where training is.  loss: mean over the completions' tokens, in nats.  seconds: since the first step began."""
@@ -89,12 +112,9 @@ def train(
     output: str | os.PathLike[str],
     *,
     continue_from: str | os.PathLike[str] | AdapterRef | None = None,
-    base_id: str | None = None,
-    description: str | None = None,
-    device: str = "auto",
     registry: str | None = None,
     progress: Progress | None = None,
-    **recipe: Any,
+    **settings: Unpack[TrainSettings],
 ) -> TrainedAdapter:
     """Train an adapter for `base` on `data` and write it to the new folder `output`.
 
@@ -103,22 +123,23 @@ def train(
     continue_from: a version or a PEFT folder to go on from; the new adapter has its form and records where it is from.
     base_id: what to call a base that is a folder; the folder's name by default, never its path.
     description: what the adapter does, in a sentence: the first of its card.
-    recipe: rank 8, alpha 16, target_modules, dropout 0, use_rslora; epochs 1 or steps; batch_size 8, learning_rate
+    device: auto, cpu, cuda, cuda:1, …
+    settings: rank 8, alpha 16, target_modules, dropout 0, use_rslora; epochs 1 or steps; batch_size 8, learning_rate
         2e-3 (linear warm-up and decay), max_length 512 tokens, quantize None or "nf4", seed 0.
     The same seed on the same machine gives the same adapter.  `output` appears whole or not at all.
     Raises InvalidRequest for bad data or settings, Incompatible when continue_from is of another base,
     TrainingDiverged when the loss is no number.
     """
-    settings, folder = _recipe(recipe, continued=continue_from is not None), Path(output).expanduser()
+    recipe, folder = _recipe(settings, continued=continue_from is not None), Path(output).expanduser()
     _check_output(folder)
     examples = read_examples(data)
-    origin = TrainingBase.open(base, base_id)
+    origin = TrainingBase.open(base, settings.get("base_id"))
     start = find_start(continue_from, origin, registry) if continue_from is not None else None
     begun = time.monotonic()
     tokenizer = load_tokenizer(origin)
-    rows = [encode(tokenizer, example, settings.max_length) for example in examples]
-    adapter = _attach(load_model(origin, choose_device(device), settings.quantize), settings, start)
-    losses = _fit(adapter, rows, settings, progress or (lambda step: None))
+    rows = [encode(tokenizer, example, recipe.max_length) for example in examples]
+    adapter = _attach(load_model(origin, choose_device(settings.get("device", "auto")), recipe.quantize), recipe, start)
+    losses = _fit(adapter, rows, recipe, progress or (lambda step: None))
     trained = TrainedAdapter(
         path=folder,
         base=origin.identity,
@@ -127,11 +148,12 @@ def train(
         losses=tuple(losses),
         seconds=time.monotonic() - begun,
     )
-    _write_aside(adapter, trained, settings, examples, description)
+    _write_aside(adapter, trained, recipe, examples, settings.get("description"))
     return trained
 
 
-def _recipe(given: dict[str, Any], continued: bool) -> Recipe:
+def _recipe(settings: TrainSettings, continued: bool) -> Recipe:
+    given: dict[str, Any] = {name: value for name, value in settings.items() if name not in _BESIDE_THE_RECIPE}
     unknown = set(given) - set(Recipe.__dataclass_fields__)
     if unknown:
         raise InvalidRequest(

@@ -21,7 +21,7 @@ SOURCES = [
 ]
 # A command as text names it: words and options, up to an argument in capitals, a placeholder or other signs.  It stands
 # behind a colon, a backquote, `run` or a line's indent; elsewhere a sentence speaks of lorahub.
-_VERBS = frozenset({"can", "does", "is", "keeps", "moves"})
+_VERBS = frozenset({"can", "does", "holds", "is", "keeps", "moves"})
 """A sentence that begins with lorahub goes on like this."""
 _NAMED = re.compile(r"(?:: |`|\b[Rr]un |\n +|<code>|\$ |^)lorahub((?: +(?:--?[a-z][a-z-]*|[a-z][a-z-]+))+)")
 

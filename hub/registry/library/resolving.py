@@ -157,9 +157,7 @@ def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
         if row is None:
             return None
         hanging = connection.execute(_HANGING, {"version": row.id}).all()
-    return version_values.to_version(
-        row,
-        ref.adapter,
+    around = version_values.Around(
         created_by=row.creator,
         yanked_by=row.yanker,
         base=row.base,
@@ -168,6 +166,7 @@ def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
         metrics=_metrics_among(hanging),
         manifest_json=zlib.decompress(row.body),
     )
+    return version_values.to_version(row, ref.adapter, around)
 
 
 def _aliases_among(hanging: _Rows) -> list[str]:

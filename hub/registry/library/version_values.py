@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -24,6 +25,19 @@ from hub.registry.library.lookup import user_name
 from hub.registry.values import Deprecated, Lineage, Metric, Version, Yanked
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What other rows hold of a version."""
+
+    created_by: str | None
+    yanked_by: str | None
+    base: str | None
+    aliases: Sequence[str]
+    lineage: Sequence[Lineage]
+    metrics: Sequence[Metric]
+    manifest_json: bytes | None
+
+
 def describe(session: Session, row: AdapterRow, version: VersionRow, *, with_manifest: bool = False) -> Version:
     return describe_many(session, row, [version], with_manifest=with_manifest)[0]
 
@@ -42,30 +56,21 @@ def describe_many(
         to_version(
             version,
             AdapterName.parse(row.full_name),
-            created_by=users.get(version.created_by),
-            yanked_by=users.get(version.yanked_by),
-            base=bases.get(version.base_id),
-            aliases=aliases.get(version.id, ()),
-            lineage=lineage.get(version.id, ()),
-            metrics=metrics.get(version.id, ()),
-            manifest_json=load_manifest(session, version.id) if with_manifest else None,
+            Around(
+                created_by=users.get(version.created_by),
+                yanked_by=users.get(version.yanked_by),
+                base=bases.get(version.base_id),
+                aliases=aliases.get(version.id, ()),
+                lineage=lineage.get(version.id, ()),
+                metrics=metrics.get(version.id, ()),
+                manifest_json=load_manifest(session, version.id) if with_manifest else None,
+            ),
         )
         for version in versions
     ]
 
 
-def to_version(
-    row: VersionRow | Row[*tuple[Any, ...]],
-    adapter: AdapterName,
-    *,
-    created_by: str | None,
-    yanked_by: str | None,
-    base: str | None,
-    aliases: Sequence[str],
-    lineage: Sequence[Lineage],
-    metrics: Sequence[Metric],
-    manifest_json: bytes | None,
-) -> Version:
+def to_version(row: VersionRow | Row[*tuple[Any, ...]], adapter: AdapterName, around: Around) -> Version:
     """Return the value of one row of `versions`, with what hangs on it."""
     return Version(
         adapter=adapter,
@@ -73,7 +78,7 @@ def to_version(
         number=row.number,
         digest=row.digest,
         created_at=row.created_at,
-        created_by=created_by,
+        created_by=around.created_by,
         message=row.message,
         task=row.task,
         size_bytes=row.size_bytes,
@@ -84,14 +89,14 @@ def to_version(
         target_modules=tuple(row.target_modules),
         dtype=row.dtype,
         parameters=row.parameters,
-        base=base,
+        base=around.base,
         downloads=row.downloads,
-        yanked=_yanked(row, yanked_by),
+        yanked=_yanked(row, around.yanked_by),
         deprecated=_deprecated(row),
-        aliases=tuple(aliases),
-        lineage=tuple(lineage),
-        metrics=tuple(metrics),
-        manifest_json=manifest_json,
+        aliases=tuple(around.aliases),
+        lineage=tuple(around.lineage),
+        metrics=tuple(around.metrics),
+        manifest_json=around.manifest_json,
         branch=row.branch,
     )
 
