@@ -13,7 +13,7 @@ SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Co
 TYPES := .build/types
 DOCS := .venvs/docs/bin
 
-.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry demo docs browser screenshots lock clean
+.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry attack demo docs browser screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside ou
 
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry
+
+attack: $(READY)  ## slow clients, a thousand of each kind, against a server of its own
+	$(BIN)/python -m tests.attack.slow_clients
 
 demo: $(READY_TO_RUN)  ## train, push, browse, load in 4 bit, switch, merge: for real
 	$(BIN)/lorahub demo

@@ -90,6 +90,7 @@ def _comparable(endpoint: str) -> tuple[str, str, int | None, str]:
 _SERVER_NUMBERS = (
     "max_upload_bytes",
     "threads",
+    "connections",
     "drain_seconds",
     "reads_per_minute",
     "writes_per_minute",
@@ -102,7 +103,7 @@ _SERVER_NUMBERS = (
 class ServerSettings:
     """What one registry service needs to start.  See `lorahub serve --help` for the flags of the same names.
 
-    threads: of each worker.  drain_seconds: how long a stopping server lets transfers finish.
+    threads, connections: of each worker.  drain_seconds: how long a stopping server lets transfers finish.
     reads_per_minute, writes_per_minute: of each caller, over all workers; 0 is unlimited.
     trusted_proxies: how many reverse proxies stand in front, whose X-Forwarded-* headers are believed.
     trusted_hosts: hosts on private networks that imports, webhooks and the upstream may be at all the same.
@@ -121,6 +122,7 @@ class ServerSettings:
     secret_key: str | None = None
     max_upload_bytes: int = 64 * 1024**3
     threads: int = 32
+    connections: int = 4000
     drain_seconds: int = 60
     reads_per_minute: int = 30_000
     writes_per_minute: int = 6_000

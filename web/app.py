@@ -2,7 +2,7 @@
 
     request -> FastLane (resolve only) -> CheckedBodies -> KeepEncodedSlashes
             -> rate limit -> route: parse -> registry -> represent -> security headers
-    plain resolve, in gunicorn's worker: QuickLoop -> FastLane.quick
+    plain resolve, in gunicorn's worker: Quick -> FastLane.quick
 
 `create_app` is called once in each worker process, after the fork, with a registry that this process opened.
 """
@@ -43,6 +43,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = STRANGERS_BYTES
     app.json = BoundedJson(app)
     app.json.sort_keys = False
+    app.config["TRUSTED_PROXIES"] = settings.trusted_proxies
     remember_registry(app, registry, settings)
     csrf = protect(app, settings)
     register_error_handlers(app)
@@ -64,7 +65,9 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     lane = FastLane(inner, registry, limits, metrics, settings, next_id)
     app.wsgi_app = _behind_proxies(lane, settings)  # type: ignore[method-assign]
     quick = _behind_proxies(lane.quick, settings)
-    app.extensions[QUICK_ANSWERS] = QuickAnswers(lambda environ: quick(environ, None), lane.headers)
+    app.extensions[QUICK_ANSWERS] = QuickAnswers(
+        lambda environ: quick(environ, None), lane.headers, asks_afar=not settings.database.startswith("sqlite")
+    )
     return app
 
 

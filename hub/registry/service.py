@@ -198,6 +198,7 @@ class Webhooks(Noun):
     list = of(webhooks.listing)
     delete = of(webhooks.delete)
     deliver = of(webhooks.deliver)
+    prune = of(webhooks.prune)
 
 
 class Rates(Noun):

@@ -7,7 +7,9 @@ import hmac
 import json
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +31,7 @@ from hub.errors import (
     WebhookNotFound,
 )
 from hub.registry.db.database import Database
-from hub.registry.db.models import WebhookRow
+from hub.registry.db.models import DeliveryRow, WebhookRow
 from hub.registry.events import webhooks
 from hub.registry.events.outgoing import is_public, open_client, parse_url, send_following
 from hub.registry.library import importing
@@ -340,11 +342,11 @@ def test_delivery_of_a_worker_that_died_is_taken_over(world: World, peer: Peer) 
     trusting(world, "localhost")
     world.namespace("task")
     peer.routes["/hook"] = lambda _: (200, {}, b"")
-    world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["*"])
+    hook, _ = world.registry.webhooks.create(world.admin, "task", f"{peer.url}/hook", ["*"])
     world.push("task/qa")
     claimed = 0
     with world.context.database.write() as session:
-        while webhooks._claim(world.context, session) is not None:
+        while webhooks._claim(world.context, session, webhook_id=hook.id) is not None:
             claimed += 1  # and then it died
     assert claimed >= 1
     assert world.registry.webhooks.deliver() == 0
@@ -498,3 +500,69 @@ def test_a_take_that_waited_for_another_does_not_count_the_time_between_twice(
     assert not take(1), "nothing has come in since"
     world.clock.forward(seconds=1)
     assert take(1)
+
+
+def test_a_receiver_that_drips_delays_only_itself(world: World, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its head comes a byte at a time: no read ever times out, and yet the delivery ends."""
+    trusting(world, "localhost", "127.0.0.1")
+    world.namespace("task")
+    monkeypatch.setattr(webhooks, "DELIVERY_SECONDS", 3.0)
+    peer.routes["/quick"] = lambda _: (200, {}, b"")
+    with dripping() as (address, heads):
+        for url in (f"{address}/slow", f"{peer.url}/quick"):
+            world.registry.webhooks.create(world.admin, "task", url, ["version.publish"])
+        world.push("task/qa")
+        quick_after_bytes: list[int] = []
+        peer.routes["/quick"] = lambda _: (quick_after_bytes.append(sum(heads)), (200, {}, b""))[1]  # type: ignore[func-returns-value]
+        assert world.registry.webhooks.deliver() == 1
+    slow, quick = world.registry.webhooks.list(world.admin, "task")
+    assert "too long" in (slow.last_error or "")
+    assert quick.last_error is None
+    assert quick_after_bytes[0] < sum(heads), "the quick one was posted to while the slow one dripped"
+
+
+@contextmanager
+def dripping() -> Iterator[tuple[str, list[int]]]:
+    """A receiver that sends its head a byte at a time for a minute; and the counts of what it sent."""
+    heads: list[int] = []
+    over = threading.Event()
+
+    def drip(client: socket.socket) -> None:
+        heads.append(0)
+        mine = len(heads) - 1
+        with client, suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            for _ in range(600):
+                if over.wait(0.1):
+                    return
+                client.sendall(b"a")
+                heads[mine] += 1
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heads
+        over.set()
+
+
+def test_what_ended_is_pruned_and_what_waits_is_kept(world: World, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(world, "localhost")
+    world.namespace("task")
+    monkeypatch.setattr(webhooks, "KEPT_PER_WEBHOOK", 3)
+    monkeypatch.setattr(webhooks, "PRUNED_AT_ONCE", 2)
+    peer.routes["/hook"] = lambda _: (200, {}, b"")
+    for path in ("hook", "nowhere"):
+        world.registry.webhooks.create(world.admin, "task", f"{peer.url}/{path}", ["version.publish"])
+    for seed in range(8):
+        world.push("task/qa", seed=seed)
+    assert world.registry.webhooks.deliver() == 8
+    assert world.registry.webhooks.prune() == 5
+    with world.context.database.read() as session:
+        states = Counter(session.scalars(select(DeliveryRow.state)))
+    assert states == {"delivered": 3, "waiting": 8}
+    world.clock.forward(days=8)
+    assert world.registry.webhooks.prune() == 3

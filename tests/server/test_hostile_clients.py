@@ -149,7 +149,7 @@ def test_readers_that_drip_do_not_keep_others_out(server: RunningServer, admin: 
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         first = [status_of(one.recv(100)) for one in slow]
-        assert set(first) == {200, 503}
+        assert set(first) == {200}  # a reader takes no thread
         for _ in range(10):
             assert ask(server.url, PING) == 200
 

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import psutil
 
 
-def connect(url: str, timeout: float = 30) -> socket.socket:
+def connect(url: str, timeout: float = 30, source: str = "") -> socket.socket:
+    """source: the loopback address to come from; any when empty."""
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=timeout)
+    return socket.create_connection((parts.hostname or "", parts.port or 80), timeout, (source, 0) if source else None)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -5,8 +5,8 @@ objects and hooks.  It takes only the plain case (a GET of an address without pe
 succeeds: whatever is out of the ordinary is handed to the application, which does it again and says what is wrong.
 What it answers is the same, byte for byte and header for header; a test holds the two side by side.
 
-The quick loop asks it too (`quick`), in a thread that all clients share: there it answers nothing that has to wait for
-a write to the database, and nothing large.
+The worker's event loop asks it too (`quick`), for all clients: there it answers nothing that has to wait for a write to
+the database, and nothing large.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class QuickAnswers:
     """What is answered without waiting for anything.
 
     body: the body of the answer with status 200 to this GET without query, body, and percent signs in its address; None
-    where the application has to answer.  headers: of every such answer, with its Content-Length to come.
+    where the application has to answer.  headers: of every such answer, with its Content-Length to come.  asks_afar:
+    whether the database is another process, which may let us wait.
     """
 
     body: Callable[[WSGIEnvironment], bytes | None]
     headers: list[tuple[str, str]]
+    asks_afar: bool
 
 
 class FastLane:

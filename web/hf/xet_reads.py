@@ -12,9 +12,7 @@ Source: the Xet protocol specification, "Download protocol" and "CAS API".
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
-from collections.abc import Iterator
 from typing import Any, cast
 
 from flask import Response, current_app, jsonify, request, url_for
@@ -25,9 +23,10 @@ from hub.refs import AdapterName
 from hub.registry.values import StoredFile
 
 from ..http.counting import record_download
+from ..http.file_parts import OpenParts, sends_file_parts
 from ..http.files import open_blob
 from ..http.identity import bearer_token, current_actor, registry
-from ..xet.packs import PACK_BYTES, chunk_count, held_bytes, pack_bytes, packed_size, pieces, send_pieces
+from ..xet.packs import PACK_BYTES, chunk_count, held_bytes, pack_bytes, pack_parts, packed_size, pieces
 from . import signing
 from .names import has_object_store, repo_name, tree_at
 
@@ -114,19 +113,14 @@ def send_pack() -> Response:
 
 
 def _respond(stored: StoredFile, number: int, start: int, stop: int) -> Response:
-    connection = request.environ.get("gunicorn.socket")
-    # Not with TLS, whose connections are of another type: there the bytes have to pass through this process.
-    if stored.local_path is None or type(connection) is not socket.socket:
+    if stored.local_path is None or not sends_file_parts(request.environ):
         return _bytes(pack_bytes(stored, number, start, stop))
     file = open_blob(stored.local_path)
-    parts = pieces(stored.entry.size, number, start, stop)
-    response = _bytes(send_pieces(connection, file, parts))
-    response.call_on_close(file.close)
-    return response
+    return _bytes(OpenParts(file, pack_parts(file, pieces(stored.entry.size, number, start, stop))))
 
 
-def _bytes(content: Iterator[bytes]) -> Response:
-    return Response(content, 206, mimetype="application/octet-stream")
+def _bytes(content: Any) -> Response:
+    return Response(content, 206, mimetype="application/octet-stream", direct_passthrough=True)
 
 
 def _opened(ticket: str) -> StoredFile:

@@ -14,10 +14,11 @@ from urllib.parse import quote
 from flask import Response, request
 from werkzeug.datastructures import Range
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.wsgi import wrap_file
 
 from hub.errors import Unavailable
 from hub.registry.values import StoredFile
+
+from .file_parts import FilePart, OpenParts, sends_file_parts
 
 BLOCK_BYTES = 1024 * 1024
 
@@ -94,10 +95,10 @@ def _content(stored: StoredFile, start: int, stop: int) -> Any:
     if stored.local_path is None:
         return stored.open(start, stop)
     file = open_blob(stored.local_path)
+    if sends_file_parts(request.environ):
+        return OpenParts(file, [FilePart(file, start, stop)])
     file.seek(start)
-    wrapped: Any = wrap_file(request.environ, file, BLOCK_BYTES)
-    # A server that can't sendfile would read to the end of the file, past the range.
-    return wrapped if stop == stored.entry.size or _can_sendfile() else _LimitedFile(file, stop - start)
+    return _LimitedFile(file, stop - start)
 
 
 def open_blob(path: str) -> BinaryIO:
@@ -108,10 +109,6 @@ def open_blob(path: str) -> BinaryIO:
         raise Unavailable(
             "The store has lost this file's bytes. Tell the server's operator to run: lorahub fsck"
         ) from error
-
-
-def _can_sendfile() -> bool:
-    return str(request.environ.get("SERVER_SOFTWARE", "")).startswith("gunicorn")
 
 
 class _LimitedFile:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from hub.errors import HubError
 from hub.registry.service import Registry
 
 log = logging.getLogger(__name__)
 PAUSE_SECONDS = 5.0
+PRUNE_SECONDS = 600.0
 
 
 def deliver_in_background(registry: Registry, pause_seconds: float = PAUSE_SECONDS) -> threading.Event:
@@ -20,9 +22,13 @@ def deliver_in_background(registry: Registry, pause_seconds: float = PAUSE_SECON
 
 
 def _deliver(registry: Registry, stop: threading.Event, pause_seconds: float) -> None:
+    next_prune = time.monotonic()
     while not stop.wait(pause_seconds):
         try:
             registry.webhooks.deliver()
+            if time.monotonic() >= next_prune:
+                registry.webhooks.prune()
+                next_prune = time.monotonic() + PRUNE_SECONDS
         except HubError as error:
             log.warning("webhooks wait: %s", error.message)
         except Exception:  # the thread must outlive whatever one delivery meets; the log has it

@@ -29,7 +29,6 @@ from ..http.metrics import forget_worker, prepare_metrics
 READY_LINE = "lorahub is ready: {url}"
 BACKLOG = 1024
 WORKER_TIMEOUT_SECONDS = 120
-KEEPALIVE_SECONDS = 15
 
 
 def serve(settings: ServerSettings, config_file: Path, say: Callable[[str], None]) -> None:
@@ -134,9 +133,8 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it: here and in each worker
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_class": "hub.web.server.worker.PatientWorker",
-        "worker_connections": 1000,
-        "keepalive": KEEPALIVE_SECONDS,
+        "worker_class": "hub.web.server.worker.FrontWorker",
+        "worker_connections": settings.connections,
         "timeout": WORKER_TIMEOUT_SECONDS,
         "graceful_timeout": settings.drain_seconds,
         "logger_class": "hub.web.server.gunicorn_log.ServerLogger",

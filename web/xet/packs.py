@@ -2,22 +2,19 @@
 
     pack    header (8) · slice of the file (128 KiB) · header · slice · …      16 MiB of the file, the last one less
 
-Files are stored as they are: a pack is a view of one.  Where the server is gunicorn, the slices go from the file to the
+Files are stored as they are: a pack is a view of one.  Where the server can, the slices go from the file to the
 connection by `sendfile`, and only the headers pass through this process.
 Source: the Xet protocol specification, "Xorb formation & serialization".
 """
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from hub.errors import Unavailable
 from hub.registry.values import StoredFile
 
+from ..http.file_parts import FilePart, Lead
 from .xorb import MAX_CHUNK_BYTES
 
 CHUNKS = 128
@@ -26,7 +23,6 @@ CHUNKS = 128
 PACK_BYTES = CHUNKS * MAX_CHUNK_BYTES
 _HEADER_BYTES = 8
 _PACKED_CHUNK = MAX_CHUNK_BYTES + _HEADER_BYTES
-_MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)  # Linux alone has it
 
 
 class Piece(NamedTuple):
@@ -68,35 +64,14 @@ def pack_bytes(stored: StoredFile, number: int, start: int, stop: int) -> Iterat
         yield b"".join((header, *stored.open(begin, end)))
 
 
-def send_pieces(connection: socket.socket, file: BinaryIO, parts: Iterable[Piece]) -> Iterator[bytes]:
-    """Send `parts` of `file` to the client past the server, which sends its head upon the nothing that is yielded."""
-    yield b""
+def pack_parts(file: BinaryIO, parts: Iterable[Piece]) -> Iterator[bytes | FilePart]:
+    """Yield `parts` of `file`, for a server that sends files itself."""
     for header, start, stop in parts:
-        connection.sendall(header, _MORE_FOLLOWS if start < stop else 0)
-        while start < stop:
-            start += _send_some(connection, file, start, stop)
-
-
-def _send_some(connection: socket.socket, file: BinaryIO, start: int, stop: int) -> int:
-    """Return how many bytes of the file went out; wait for the reader first if need be.  Raises TimeoutError."""
-    while True:
-        try:
-            sent = os.sendfile(connection.fileno(), file.fileno(), start, stop - start)
-        except BlockingIOError:
-            _wait_for_reader(connection)
-            continue
-        if not sent:
-            raise Unavailable("The stored file is shorter than it should be. Run: lorahub fsck")
-        return sent
-
-
-def _wait_for_reader(connection: socket.socket) -> None:
-    """Wait as long as the connection's own timeout says.  Raises TimeoutError."""
-    waiting = select.poll()
-    waiting.register(connection, select.POLLOUT)
-    seconds = connection.gettimeout()
-    if not waiting.poll(None if seconds is None else seconds * 1000):
-        raise TimeoutError("the reader stopped reading")
+        if start < stop:
+            yield Lead(header)
+            yield FilePart(file, start, stop)
+        else:
+            yield header
 
 
 def _header(length: int) -> bytes:

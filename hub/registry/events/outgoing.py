@@ -8,8 +8,10 @@ environment are not used, as they would resolve the name themselves.
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -23,12 +25,76 @@ from hub.errors import InvalidRequest, NetworkError
 TIMEOUT_SECONDS = 30.0
 MAX_REDIRECTS = 5
 
+SLICE_SECONDS = 0.5
+"""How long a read may go on after its deadline was brought forward."""
+
+WRITE_BYTES = 64 * 1024
+
+
+class Deadline:
+    """When one errand has to be over, whatever arrives meanwhile; another thread may bring it forward."""
+
+    def __init__(self, seconds: float) -> None:
+        self.restart(seconds)
+
+    def restart(self, seconds: float) -> None:
+        """Begin the next errand."""
+        self._until = time.monotonic() + seconds
+
+    def end_now(self) -> None:
+        self._until = 0.0
+
+    def left(self) -> float:
+        """Return the seconds that are left, at least 0."""
+        return max(0.0, self._until - time.monotonic())
+
+
+class TimedStream(httpcore2.NetworkStream):
+    """A connection that ends with its deadline: a peer that sends a byte at a time gets no more than the others."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, deadline: Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        until = time.monotonic() + (TIMEOUT_SECONDS if timeout is None else timeout)
+        while True:
+            seconds = min(until - time.monotonic(), self._deadline.left())
+            if seconds <= 0:
+                raise httpcore2.ReadTimeout("it took too long")
+            try:
+                return self._stream.read(max_bytes, min(seconds, SLICE_SECONDS))
+            except httpcore2.ReadTimeout:
+                continue  # look whether the deadline was brought forward
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITE_BYTES):
+            seconds = min(TIMEOUT_SECONDS if timeout is None else timeout, self._deadline.left())
+            if seconds <= 0:
+                raise httpcore2.WriteTimeout("it took too long")
+            self._stream.write(buffer[start : start + WRITE_BYTES], seconds)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        seconds = min(TIMEOUT_SECONDS if timeout is None else timeout, self._deadline.left())
+        if seconds <= 0:
+            raise httpcore2.ConnectTimeout("it took too long")
+        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, seconds), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
 
 class GuardedBackend(httpcore2.NetworkBackend):
-    """Connects to public addresses, and to those hosts that the operator trusts."""
+    """Connects to public addresses, and to those hosts that the operator trusts, until a deadline."""
 
-    def __init__(self, trusted_hosts: Iterable[str]) -> None:
+    def __init__(self, trusted_hosts: Iterable[str], deadline: Deadline) -> None:
         self._trusted = frozenset(host.lower() for host in trusted_hosts)
+        self._deadline = deadline
         self._backend = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -40,7 +106,11 @@ class GuardedBackend(httpcore2.NetworkBackend):
         socket_options: Any = None,
     ) -> httpcore2.NetworkStream:
         address = self._checked_address(host, port)
-        return self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+        seconds = min(TIMEOUT_SECONDS if timeout is None else timeout, self._deadline.left())
+        if seconds <= 0:
+            raise httpcore2.ConnectTimeout("it took too long")
+        stream = self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
+        return TimedStream(stream, self._deadline)
 
     def _checked_address(self, host: str, port: int) -> str:
         try:
@@ -77,19 +147,24 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 class _GuardedTransport(httpx2.HTTPTransport):
-    def __init__(self, trusted_hosts: Iterable[str], max_connections: int) -> None:
+    def __init__(self, trusted_hosts: Iterable[str], deadline: Deadline, max_connections: int) -> None:
         super().__init__(verify=_ssl_context(), trust_env=False)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_ssl_context(),
             max_connections=max_connections,
-            network_backend=GuardedBackend(trusted_hosts),
+            network_backend=GuardedBackend(trusted_hosts, deadline),
         )
 
 
-def open_client(trusted_hosts: Iterable[str], max_connections: int = 8) -> httpx2.Client:
-    """Return a client that reaches public addresses only and follows no redirect by itself."""
+def open_client(
+    trusted_hosts: Iterable[str], max_connections: int = 8, deadline: Deadline | None = None
+) -> httpx2.Client:
+    """Return a client that reaches public addresses only and follows no redirect by itself.
+
+    deadline: of everything that it is used for; without one, only a peer that is silent for `TIMEOUT_SECONDS` is left.
+    """
     return httpx2.Client(
-        transport=_GuardedTransport(trusted_hosts, max_connections),
+        transport=_GuardedTransport(trusted_hosts, deadline or Deadline(math.inf), max_connections),
         timeout=TIMEOUT_SECONDS,
         follow_redirects=False,
         trust_env=False,

@@ -17,13 +17,15 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
 import httpx2
-from sqlalchemy import func, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from hub.errors import HubError, InvalidRequest, WebhookNotFound
@@ -31,7 +33,7 @@ from hub.registry.context import Context
 from hub.registry.db.models import DeliveryRow, NamespaceRow, WebhookRow
 from hub.registry.events import audit
 from hub.registry.events.outbox import DELIVERED, FAILED, WAITING
-from hub.registry.events.outgoing import open_client, parse_url
+from hub.registry.events.outgoing import Deadline, open_client, parse_url
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
 from hub.registry.values import Webhook
@@ -41,6 +43,23 @@ MAX_ATTEMPTS = 12
 _LEASE = timedelta(minutes=2)
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=6)
+_KEPT_FOR = timedelta(days=7)
+
+KEPT_PER_WEBHOOK = 100
+PRUNED_AT_ONCE = 500
+
+DELIVERY_SECONDS = 10.0
+"""Of one delivery as a whole: the name, the connection, and the receiver's answer."""
+
+LANES = 8
+"""To how many receivers a worker posts at once."""
+
+PER_TURN = 20
+"""After so many deliveries, other receivers get the thread."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""How soon what became due meanwhile is seen, while receivers take their time."""
+
 _ANSWER_BYTES = 64 * 1024
 _ANSWER_SECONDS = 5.0
 
@@ -107,27 +126,62 @@ class _Due:
 def deliver(context: Context, limit: int = 100) -> int:
     """Post what is due in the outbox; returns how many got through.  For a background thread of each worker.
 
-    Post up to `limit` deliveries, each taken just before: one that waits for others must not outlast its lease.
+    Several receivers are posted to at once, each by one thread: a slow one delays only what is for itself.  After about
+    `limit` deliveries no receiver's turn begins any more.
     """
-    delivered = 0
-    with open_client(context.settings.trusted_hosts) as client:
-        for _ in range(limit):
-            due = context.database.transact(partial(_claim, context))
+    turns: dict[Future[tuple[int, int]], int] = {}
+    tried = delivered = 0
+    with ThreadPoolExecutor(LANES, "webhooks") as pool:
+        while True:
+            if tried < limit:
+                for hook in _receivers_due(context, set(turns.values()), LANES - len(turns)):
+                    turns[pool.submit(_deliver_to, context, hook)] = hook
+            if not turns:
+                return delivered
+            for turn in wait(turns, LOOK_AGAIN_SECONDS, FIRST_COMPLETED).done:
+                del turns[turn]
+                tried, delivered = tried + turn.result()[0], delivered + turn.result()[1]
+
+
+def _receivers_due(context: Context, busy: set[int], count: int) -> list[int]:
+    """Return webhooks for which something is due, the longest waiting first, without those that have their turn."""
+    query = (
+        select(DeliveryRow.webhook_id)
+        .where(DeliveryRow.state == WAITING, DeliveryRow.due_at <= context.now(), DeliveryRow.webhook_id.not_in(busy))
+        .group_by(DeliveryRow.webhook_id)
+        .order_by(func.min(DeliveryRow.due_at), DeliveryRow.webhook_id)
+        .limit(count)
+    )
+    with context.database.read() as session:
+        return list(session.scalars(query))
+
+
+def _deliver_to(context: Context, webhook_id: int) -> tuple[int, int]:
+    """Give one receiver its turn; returns how many deliveries were tried, and how many got through.
+
+    Each is taken just before it is posted: one that waits for others must not outlast its lease.
+    """
+    tried = delivered = 0
+    deadline = Deadline(DELIVERY_SECONDS)
+    with open_client(context.settings.trusted_hosts, deadline=deadline) as client:
+        while tried < PER_TURN:
+            due = context.database.transact(partial(_claim, context, webhook_id=webhook_id))
             if due is None:
                 break
+            deadline.restart(DELIVERY_SECONDS)
             error = _post(context, client, due)
             context.database.transact(partial(_note, context, delivery_id=due.id, error=error))
-            delivered += error is None
-    return delivered
+            tried, delivered = tried + 1, delivered + (error is None)
+    return tried, delivered
 
 
-def _claim(context: Context, session: Session) -> _Due | None:
-    """Take one that is due; nobody else will until the lease is over."""
+def _claim(context: Context, session: Session, *, webhook_id: int) -> _Due | None:
+    """Take a webhook's delivery that is due; nobody else will until the lease is over."""
     now = context.now()
     query = (
         select(DeliveryRow, WebhookRow)
         .join(WebhookRow)
-        .where(DeliveryRow.state == WAITING, DeliveryRow.due_at <= now)
+        .where(DeliveryRow.webhook_id == webhook_id, DeliveryRow.state == WAITING, DeliveryRow.due_at <= now)
         .order_by(DeliveryRow.id)
         .limit(1)
         .with_for_update(of=DeliveryRow, skip_locked=True)
@@ -139,6 +193,33 @@ def _claim(context: Context, session: Session) -> _Due | None:
     row.due_at = now + _LEASE
     row.attempts += 1
     return _Due(row.id, hook.url, hook.secret, row.body)
+
+
+def prune(context: Context) -> int:
+    """Delete what was delivered or given up longer than a week ago, or is not among its webhook's newest hundred.
+
+    Returns how many rows went.  What waits is kept, whatever its age.
+    """
+    removed = 0
+    while True:
+        gone = context.database.transact(partial(_prune_some, context))
+        removed += gone
+        if gone < PRUNED_AT_ONCE:
+            return removed
+
+
+def _prune_some(context: Context, session: Session) -> int:
+    """Delete a bounded number of rows: others wait to write meanwhile."""
+    place = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=DeliveryRow.id.desc())
+    ended = (
+        select(DeliveryRow.id, DeliveryRow.due_at, place.label("place"))
+        .where(DeliveryRow.state.in_((DELIVERED, FAILED)))
+        .subquery()
+    )
+    old = or_(ended.c.place > KEPT_PER_WEBHOOK, ended.c.due_at < context.now() - _KEPT_FOR)
+    ids = session.scalars(select(ended.c.id).where(old).limit(PRUNED_AT_ONCE)).all()
+    session.execute(sql_delete(DeliveryRow).where(DeliveryRow.id.in_(ids)))
+    return len(ids)
 
 
 def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None:

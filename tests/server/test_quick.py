@@ -1,4 +1,4 @@
-"""The thread that answers `resolve` for all clients says what the pool says, and leaves everything else to it."""
+"""The event loop answers `resolve` as the pool does, and leaves everything else to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.web.server.quick_loop import IDLE_SECONDS, plain_request
+from hub.web.server.quick import plain_request
 from tests.server.wire import connect, read_all, status_of
 from tests.support.adapters import write_adapter
 from tests.support.server import RunningServer, running_server
@@ -69,7 +69,7 @@ def test_the_answer_is_the_one_of_the_pool(pushed: RunningServer, selector: str)
     path = PATH.format(selector)
     with Client(pushed.url) as client:
         quick = client.ask(get(pushed, path))
-        # `TE` is a field that the quick loop leaves to the pool.
+        # `TE` is a field that the event loop leaves to the pool.
         pool = client.ask(get(pushed, path, "TE: trailers"))
     for answer in (quick, pool):
         answer[1].pop("date")
@@ -102,18 +102,11 @@ def test_requests_in_one_packet_are_answered_in_their_order(pushed: RunningServe
 def test_a_head_in_pieces_is_waited_for(pushed: RunningServer) -> None:
     request = get(pushed, PATH.format("v1"))
     with Client(pushed.url) as client:
-        for _ in range(2):  # a fresh connection, then one that the quick loop has
+        for _ in range(2):  # a fresh connection, then one that is kept
             for start in range(0, len(request), 60):
                 client.send(request[start : start + 60])
                 time.sleep(0.02)
             assert client.read()[0] == 200
-
-
-def test_a_connection_that_rested_is_served_again(pushed: RunningServer) -> None:
-    with Client(pushed.url) as client:
-        assert client.ask(get(pushed, PATH.format("v1")))[0] == 200
-        time.sleep(2 * IDLE_SECONDS)
-        assert client.ask(get(pushed, PATH.format("v1")))[0] == 200
 
 
 def test_close_is_honoured(pushed: RunningServer) -> None:

@@ -1,0 +1,158 @@
+"""Nobody takes everything: connections and threads are shared between the addresses that ask.
+
+Crowd     who is connected.  When all places are taken, the address that has most of them loses one.
+FairPool  threads.  Work waits in a line per address, and the lines take turns; no address runs in all threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Place")
+
+
+class Place(Protocol):
+    """A connection.  `rests`: it waits for its client, who asked nothing yet; `waits`: for its client, anyhow."""
+
+    address: str
+    rests: bool
+    waits: bool
+
+
+class Crowd(Generic[P]):
+    """The connections of a worker, by address, the oldest first."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._count = 0
+        self._held: dict[str, dict[P, None]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[P]:
+        return (one for held in list(self._held.values()) for one in list(held))
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= self._places
+
+    def add(self, one: P) -> None:
+        self._held.setdefault(one.address, {})[one] = None
+        self._count += 1
+
+    def remove(self, one: P) -> None:
+        held = self._held.get(one.address, {})
+        if one in held:
+            del held[one]
+            self._count -= 1
+        if not held:
+            self._held.pop(one.address, None)
+
+    def who_leaves(self, newcomer: str) -> P | None:
+        """Return the connection that makes room for one of `newcomer`'s; None if that one is refused instead.
+
+        The address that has most connections loses the oldest that rests.  If none rests, it loses the oldest that
+        waits for its client, unless the newcomer is that very address.
+        """
+        if not self._held:
+            return None
+        most = max(self._held, key=lambda address: len(self._held[address]))
+        held = self._held[most]
+        resting = next((one for one in held if one.rests), None)
+        if resting is not None or most == newcomer:
+            return resting
+        return next((one for one in held if one.waits), None)
+
+
+class Full(Exception):
+    """No thread is left, or none for this address."""
+
+
+class FairPool:
+    """A pool of threads for one event loop.
+
+    share: how many threads one address may have at once.  Every method is for the loop's thread.
+    """
+
+    def __init__(self, threads: int, share: int, name: str) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._free = threads
+        self._share = share
+        self._running: Counter[str] = Counter()
+        self._lines: dict[str, deque[Callable[[], None]]] = {}
+
+    async def run(self, address: str, work: Callable[[], T]) -> T:
+        """Return what `work` returns, once a thread had time for it.
+
+        When the caller is cancelled meanwhile, the work goes on, if it began.
+        """
+        return await asyncio.shield(self._take(address, work))
+
+    async def run_now(self, address: str, work: Callable[[], T]) -> T:
+        """As `run`.  Raises Full instead of waiting for a thread."""
+        if not self._may_start(address):
+            raise Full
+        return await self.run(address, work)
+
+    def submit(self, address: str, work: Callable[[], object]) -> None:
+        """Do `work` some time; its outcome is nobody's."""
+        self._take(address, work)
+
+    def shutdown(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, address: str, work: Callable[[], T]) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+
+        def start() -> None:
+            self._free -= 1
+            self._running[address] += 1
+            done = self._threads.submit(work)
+            done.add_done_callback(lambda done: _tell(loop, self._finish, address, done, outcome))
+
+        if self._may_start(address):
+            start()
+        else:
+            self._lines.setdefault(address, deque()).append(start)
+        return outcome
+
+    def _may_start(self, address: str) -> bool:
+        return self._free > 0 and self._running[address] < self._share
+
+    def _finish(self, address: str, done: Future[T], outcome: asyncio.Future[T]) -> None:
+        self._free += 1
+        self._running[address] -= 1
+        if not self._running[address]:
+            del self._running[address]
+        self._start_next()
+        if outcome.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            outcome.set_result(done.result())
+        else:
+            outcome.set_exception(error)
+            outcome.exception()  # it may be nobody's
+
+    def _start_next(self) -> None:
+        """Start the first of the first line that may; that line goes to the end."""
+        for address in self._lines:
+            if self._may_start(address):
+                line = self._lines.pop(address)
+                line.popleft()()
+                if line:
+                    self._lines[address] = line
+                return
+
+
+def _tell(loop: asyncio.AbstractEventLoop, *call: object) -> None:
+    with suppress(RuntimeError):  # the loop has ended: the worker is on its way out
+        loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
