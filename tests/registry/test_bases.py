@@ -7,6 +7,7 @@ import pytest
 from hub.base.spec import BaseMatch, compare_identity
 from hub.errors import BaseNotFound, Conflict, Forbidden
 from hub.manifest import BaseIdentity
+from hub.registry.library import bases, publish
 from hub.registry.rights.access import ANONYMOUS
 from hub.registry.values import Query
 from tests.registry.world import World, named, ref
@@ -116,3 +117,28 @@ def test_base_that_only_private_adapters_name_is_not_shown(world: World) -> None
         world.registry.bases.get(ANONYMOUS, "org/secret-project")
     assert world.registry.bases.get(world.admin, "org/secret-project").adapter_count == 1
     assert world.registry.adapters.search(ANONYMOUS, Query()).facets["base"] == ()
+
+
+def made_up(number: int) -> BaseIdentity:
+    return BaseIdentity(id="org/base", shapes=f"sha256:{number:064x}", weights=f"sha256:{number:064x}")
+
+
+def test_made_up_fingerprints_stop_to_be_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "MAX_FINGERPRINTS", 3)
+    world.namespace("task")
+    for number in range(6):
+        world.push("task/qa", world.adapter(seed=number, base="org/base"), base=made_up(number))
+    found = world.registry.bases.get(world.admin, "org/base")
+    assert found.shapes == found.weights == tuple(f"sha256:{number:064x}" for number in range(3))
+
+
+def test_equal_files_are_so_many_versions_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "MAX_OF_EQUAL_FILES", 4)
+    world.namespace("task")
+    for number in range(4):
+        assert world.push("task/qa", base=made_up(number)).version.number == number + 1
+    with pytest.raises(Conflict, match="differ only in what is said of their base"):
+        world.push("task/qa", base=made_up(4))
+    for number in range(4):  # what is there already is found all the same
+        assert world.push("task/qa", base=made_up(number)).version.number == number + 1
+    assert world.push("task/qa", seed=2, base=made_up(4)).version.number == 5

@@ -8,7 +8,9 @@ rebinding a version only changes what the catalog shows, and is audited.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy import update as sql_update
@@ -32,6 +34,8 @@ from hub.registry.values import Base, Version
 MAX_NAME_LENGTH = 300
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
 _MAX_SKETCHES = 50
+MAX_FINGERPRINTS = 64
+"""Of each kind that one base is known by.  Every page that judges the base reads them all."""
 
 
 def bind(context: Context, session: Session, identity: BaseIdentity) -> int | None:
@@ -111,9 +115,14 @@ def _remember_fingerprints(context: Context, session: Session, row: BaseRow, ide
         ("shapes", identity.shapes, None),
         ("weights", identity.weights, identity.sketch),
     ):
-        if value is not None:
+        if value is not None and _has_room(session, row, kind):
             row_values = {"base_id": row.id, "kind": kind, "value": value[:128], "sketch": sketch}
             session.execute(insert(BaseFingerprintRow).values(**row_values).on_conflict_do_nothing())
+
+
+def _has_room(session: Session, row: BaseRow, kind: str) -> bool:
+    known = select(func.count()).where(BaseFingerprintRow.base_id == row.id, BaseFingerprintRow.kind == kind)
+    return (session.scalar(known) or 0) < MAX_FINGERPRINTS
 
 
 # Queries ---------------------------------------------------------------------------------------------------------
@@ -124,7 +133,7 @@ def listing(context: Context, actor: Actor) -> tuple[Base, ...]:
     with context.database.read() as session:
         counts = _counts(session, actor)
         rows = session.scalars(select(BaseRow).where(BaseRow.id.in_(counts))).all()
-        bases = [_to_base(session, row, counts.get(row.id, 0)) for row in rows]
+        bases = _to_bases(session, rows, counts)
     return tuple(sorted(bases, key=lambda base: (-base.adapter_count, base.id)))
 
 
@@ -163,29 +172,44 @@ def _has_visible_relatives(session: Session, actor: Actor, row: BaseRow) -> bool
 
 
 def _to_base(session: Session, row: BaseRow, adapter_count: int) -> Base:
-    prints = session.execute(
-        select(BaseFingerprintRow.kind, BaseFingerprintRow.value)
-        .where(BaseFingerprintRow.base_id == row.id)
-        .order_by(BaseFingerprintRow.value)
-    )
-    by_kind: dict[str, list[str]] = {"shapes": [], "weights": []}
-    for kind, value in prints:
-        by_kind[kind].append(value)
-    aliases = session.scalars(
-        select(BaseAliasRow.alias).where(BaseAliasRow.base_id == row.id).order_by(BaseAliasRow.alias)
-    )
-    children = session.scalars(select(BaseRow.name).where(BaseRow.parent_id == row.id).order_by(BaseRow.name))
-    return Base(
-        id=row.name,
-        revision=row.revision,
-        aliases=tuple(aliases),
-        shapes=tuple(by_kind["shapes"]),
-        weights=tuple(by_kind["weights"]),
-        parent=session.get_one(BaseRow, row.parent_id).name if row.parent_id is not None else None,
-        children=tuple(children),
-        adapter_count=adapter_count,
-        created_at=row.created_at,
-    )
+    return _to_bases(session, [row], {row.id: adapter_count})[0]
+
+
+def _to_bases(session: Session, rows: Sequence[BaseRow], counts: Mapping[int, int]) -> list[Base]:
+    """Return the values of some bases, with one query per kind of thing that hangs on them."""
+    ids = [row.id for row in rows]
+    prints = select(BaseFingerprintRow.base_id, BaseFingerprintRow.kind, BaseFingerprintRow.value)
+    prints = prints.where(BaseFingerprintRow.base_id.in_(ids)).order_by(BaseFingerprintRow.value)
+    by_kind: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for base_id, kind, value in session.execute(prints):
+        by_kind[base_id, kind].append(value)
+    aliases = select(BaseAliasRow.base_id, BaseAliasRow.alias).where(BaseAliasRow.base_id.in_(ids))
+    children = select(BaseRow.parent_id, BaseRow.name).where(BaseRow.parent_id.in_(ids))
+    parents = select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_({row.parent_id for row in rows} - {None}))
+    aliases_of = _grouped(session, aliases.order_by(BaseAliasRow.alias))
+    children_of = _grouped(session, children.order_by(BaseRow.name))
+    names: dict[int, str] = dict(session.execute(parents).all())
+    return [
+        Base(
+            id=row.name,
+            revision=row.revision,
+            aliases=tuple(aliases_of[row.id]),
+            shapes=tuple(by_kind[row.id, "shapes"]),
+            weights=tuple(by_kind[row.id, "weights"]),
+            parent=names[row.parent_id] if row.parent_id is not None else None,
+            children=tuple(children_of[row.id]),
+            adapter_count=counts.get(row.id, 0),
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def _grouped(session: Session, query: Select[Any, Any]) -> dict[int, list[str]]:
+    groups: dict[int, list[str]] = defaultdict(list)
+    for number, name in session.execute(query):
+        groups[number].append(name)
+    return groups
 
 
 # Mutations -------------------------------------------------------------------------------------------------------

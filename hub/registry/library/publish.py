@@ -47,6 +47,8 @@ from hub.registry.search import facets
 from hub.registry.values import Published
 
 README = "README.md"
+MAX_OF_EQUAL_FILES = 16
+"""Versions of an adapter that have the same files, and differ in what they say of their base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +204,28 @@ def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Pu
 
 
 def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionRow | None:
-    """Return the version with equal files whose base already says all that this manifest says of it."""
+    """Return the version with equal files whose base already says all that this manifest says of it.
+
+    Raises Conflict for the same files with one more made-up base: each would be read again at every further push.
+    """
     query = select(VersionRow).where(
         VersionRow.adapter_id == row.id,
         VersionRow.content_key == content_key(manifest.files),
         VersionRow.deleted_at.is_(None),
     )
     said = manifest.base.to_json().items()
-    for version in session.scalars(query.order_by(VersionRow.number.desc())):
+    versions = session.scalars(query.order_by(VersionRow.number.desc()).limit(MAX_OF_EQUAL_FILES)).all()
+    for version in versions:
         known = Manifest.parse(version_values.load_manifest(session, version.id)).base.to_json().items()
         if said <= known:
             return version
-    return None
+    same = session.scalar(query.where(VersionRow.digest == manifest.digest).limit(1))
+    if same is None and len(versions) == MAX_OF_EQUAL_FILES:
+        raise Conflict(
+            f"These files are {MAX_OF_EQUAL_FILES} versions of {row.full_name} already, which differ only in what is "
+            "said of their base. Push them once, with --base."
+        )
+    return same
 
 
 def content_key(files: Iterable[FileEntry]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hub.base.spec import BaseMatch, compare_identity
@@ -40,7 +39,7 @@ def judge(recorded: BaseIdentity, declared: str | None, base: Base) -> BaseVerdi
         return BaseVerdict(base.id, "fits", "Trained on exactly these weights.")
     if declared and declared in {base.parent, *base.children} and base.id != declared:
         return BaseVerdict(base.id, "fits", f"A copy of {declared}, for which it was trained.")
-    matches = {compare_identity(recorded, identity) for identity in _identities(base)}
+    matches = set(_matches(recorded, base))
     if BaseMatch.OTHER_WEIGHTS in matches:
         return BaseVerdict(base.id, "refused", "Equal shapes, but other weights than it was trained on.")
     if BaseMatch.UNKNOWN not in matches:
@@ -53,7 +52,15 @@ def judge(recorded: BaseIdentity, declared: str | None, base: Base) -> BaseVerdi
     return BaseVerdict(base.id, "unknown", "No fingerprints to compare: lorahub check tells.")
 
 
-def _identities(base: Base) -> Iterator[BaseIdentity]:
-    """Yield what any copy of the base may be known by."""
-    for shapes, weights in product(base.shapes or (None,), base.weights or (None,)):
-        yield BaseIdentity(shapes=shapes, weights=weights)
+def _matches(recorded: BaseIdentity, base: Base) -> Iterator[BaseMatch]:
+    """Yield how the recorded base relates to any copy of `base`.  Weights count only where the shapes agree."""
+    agree = False
+    for shapes in base.shapes or (None,):
+        found = compare_identity(recorded, BaseIdentity(shapes=shapes, weights=recorded.weights))
+        if found is BaseMatch.SAME_WEIGHTS:
+            agree = True
+        else:
+            yield found
+    if agree:
+        same = BaseIdentity(shapes=recorded.shapes)
+        yield from (compare_identity(recorded, replace(same, weights=weights)) for weights in base.weights or (None,))
