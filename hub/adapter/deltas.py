@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from math import isfinite, nan, prod
+from typing import TYPE_CHECKING, Any, cast
 
 from hub.adapter.content import AdapterContent
 from hub.adapter.files import inspect_adapter, read_weights_header
 from hub.errors import HubError
 from hub.formats.readable import Readable
 from hub.formats.safetensors_header import Header, TensorInfo
-from hub.manifest import WEIGHTS_FILE
+from hub.manifest import WEIGHTS_FILE, TensorEntry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,11 +65,22 @@ class AdapterWeights:
 
     def factors(self) -> Iterator[Factors]:
         """Yield the update of every module, in the order of their names; those above MAX_RANK are left out."""
+        for module, a, b in self._pairs():
+            yield self._factors(module, a.name, b.name)
+
+    def map_flops(self) -> float:
+        """Return how many operations norm and effective rank of all modules take, roughly: nothing is read for it.
+
+        Products and QR of both factors take 4 r² of them per feature, the singular values 20 r³ in all.
+        """
+        return float(sum(_map_flops(a, b) for _, a, b in self._pairs()))
+
+    def _pairs(self) -> Iterator[tuple[str, TensorEntry, TensorEntry]]:
         for module, tensors in sorted(self.content.by_module().items()):
             for first, second in _PAIRS:
                 a, b = tensors.get(first), tensors.get(second)
                 if a is not None and b is not None and a.shape[0] <= MAX_RANK:
-                    yield self._factors(module, a.name, b.name)
+                    yield module, a, b
 
     def bytes_of(self, name: str) -> bytes:
         tensor = self.header.tensors[name]
@@ -82,6 +94,12 @@ class AdapterWeights:
 
     def _array(self, name: str) -> Matrix:
         return decode(self.bytes_of(name), self.header.tensors[name])
+
+
+def _map_flops(a: TensorEntry, b: TensorEntry) -> int:
+    rank = a.shape[0]
+    features = (prod(a.shape) + prod(b.shape)) // max(rank, 1)
+    return 4 * rank**2 * features + 20 * rank**3
 
 
 def numpy() -> Any:
@@ -114,39 +132,44 @@ def inner_product(first: Factors, second: Factors) -> float:
 
 
 def norm(factors: Factors) -> float:
-    """Return ‖ΔW‖, the square root of the sum of its squared entries."""
-    return float(max(inner_product(factors, factors), 0.0) ** 0.5)
+    """Return ‖ΔW‖, the square root of the sum of its squared entries; NaN if they are not all finite."""
+    square = inner_product(factors, factors)
+    return max(square, 0.0) ** 0.5 if isfinite(square) else nan
 
 
 def cosine(first: Factors, second: Factors) -> float | None:
-    """Return the cosine between two updates, from -1 to 1; None if one is zero or their shapes differ."""
+    """Return the cosine between two updates, -1 to 1; None if one is zero or not finite, or shapes differ."""
     if first.shape != second.shape:
         return None
     lengths = norm(first) * norm(second)
-    if not lengths:
+    if not lengths or not isfinite(lengths):
         return None
     return max(-1.0, min(1.0, inner_product(first, second) / lengths))
 
 
 def singular_values(factors: Factors) -> Matrix:
-    """Return the singular values of ΔW that can differ from zero, the largest first."""
+    """Return the singular values of ΔW that can differ from zero, the largest first; NaN if it is not finite."""
     np = numpy()
-    _, r_b = np.linalg.qr(factors.b)
-    _, r_a = np.linalg.qr(factors.a.T)
-    values: Matrix = abs(factors.scaling) * np.linalg.svd(r_b @ r_a.T, compute_uv=False)
+    r_b, r_a = np.linalg.qr(factors.b, mode="r"), np.linalg.qr(factors.a.T, mode="r")
+    core = r_b @ r_a.T
+    if not np.isfinite(core).all():
+        return cast("Matrix", np.full(min(core.shape), np.nan))
+    values: Matrix = abs(factors.scaling) * np.linalg.svd(core, compute_uv=False)
     return values
 
 
 def effective_rank(factors: Factors) -> float:
     """Return how many directions the update really uses: e to the entropy of its singular values' shares.
 
-    From 1 (one direction) to the rank (all equally); 0 for a zero update.
+    From 1 (one direction) to the rank (all equally); 0 for a zero update, NaN for one that is not finite.
     Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality".
     """
     np = numpy()
     values = singular_values(factors)
     total = values.sum()
-    if not total or not np.isfinite(total):
+    if not np.isfinite(total):
+        return nan
+    if not total:
         return 0.0
     shares = values / total
     shares = shares[shares > 0]

@@ -8,13 +8,16 @@ raise `hub.errors` and nothing else.  An `Actor` comes first; what it may not re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from hub.refs import AdapterRef
 from hub.registry.accounts import limits, namespaces, quotas, sessions, tokens, users
 from hub.registry.context import Context
+from hub.registry.derived import queue
+from hub.registry.derived.recipe import Recipe
+from hub.registry.derived.work import Deriving
 from hub.registry.events import audit, webhooks
 from hub.registry.library import (
     adapters,
@@ -205,6 +208,17 @@ class Rates(Noun):
     take = of(limits.take)
 
 
+class Values(Noun):
+    """What is computed of versions once, after they were published."""
+
+    find = of(queue.find)
+    want = of(queue.want)
+
+    def deriving(self, recipes: Sequence[Recipe]) -> Deriving:
+        """Return a worker that makes what these recipes say."""
+        return Deriving(self.registry.context, recipes)
+
+
 class Upkeep(Noun):
     collect = of(gc.collect)
     check = of(fsck.check)
@@ -222,7 +236,7 @@ class Registry:
         self.versions, self.aliases, self.metrics = Versions(self), Aliases(self), Metrics(self)
         self.adapters, self.bases, self.commits = Adapters(self), Bases(self), Commits(self)
         self.lanes = Lanes(self)
-        self.webhooks, self.upkeep = Webhooks(self), Upkeep(self)
+        self.webhooks, self.upkeep, self.derived = Webhooks(self), Upkeep(self), Values(self)
 
     @classmethod
     def open(cls, settings: ServerSettings) -> Registry:

@@ -47,9 +47,11 @@ def upgrade() -> None:
     _create_adapter_search()
     _create_webhooks()
     _create_deliveries()
+    _create_derived()
 
 
 def downgrade() -> None:
+    op.drop_table("derived")
     op.drop_table("deliveries")
     op.drop_table("webhooks")
     op.execute("DROP TABLE adapter_search")
@@ -601,3 +603,22 @@ def _create_deliveries() -> None:
     )
     op.create_index("ix_deliveries_due", "deliveries", ["state", "due_at"], unique=False)
     op.create_index(op.f("ix_deliveries_webhook_id"), "deliveries", ["webhook_id"], unique=False)
+
+
+def _create_derived() -> None:
+    op.create_table(
+        "derived",
+        sa.Column("recipe", sa.String(48), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("other", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("share", sa.String(96), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("wanted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("claimed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("recipe", "digest", "other", name=op.f("pk_derived")),
+    )
+    op.create_index("ix_derived_state", "derived", ["state", "share", "wanted_at"])
+    op.create_index("ix_derived_digest", "derived", ["digest"])

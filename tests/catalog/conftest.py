@@ -8,15 +8,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
 
+from hub.refs import AdapterName
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
+from hub.web.catalog.recipes import CHANGES, RECIPES
 from tests.catalog.seeds import Seeded, seed
 
 CHROMIUM_ARGUMENTS = [
@@ -46,9 +49,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     settings = ServerSettings.from_env({}, data=folder / "data", port=0)
     registry = Registry.open(settings)
     seeded = seed(registry, folder / "adapters")
+    derive(registry, seeded)
     with listening(registry, settings) as url:
         yield Site(url, seeded, registry)
     registry.close()
+
+
+def derive(registry: Registry, seeded: Seeded) -> None:
+    """Make what the pages show, as a server does soon after each push."""
+    deriving, actor = registry.derived.deriving(RECIPES), registry.tokens.authenticate(seeded.token)
+    qa = [registry.versions.resolve(actor, AdapterName("task", "qa").at(number)).digest for number in (1, 2, 3)]
+    for before, after in combinations(qa, 2):
+        registry.derived.want(CHANGES, before, after)
+    deriving.finish()
+    deriving.close()
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.etree import ElementTree
 
@@ -11,9 +14,12 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from hub.adapter.config import LoraConfig
+from hub.base.spec import BaseMatch, compare_identity
 from hub.errors import InvalidRequest
+from hub.fit.parameters import summarize
 from hub.manifest import BaseIdentity, FileEntry, Manifest, TensorEntry
 from hub.registry.values import Base, DailyDownloads, FacetValue, Page
+from hub.web.catalog.pages import verdicts
 from hub.web.catalog.pages.bases import base_tree
 from hub.web.catalog.pages.changes import ModuleMove, field_changes, file_changes, tensor_changes, view_changes
 from hub.web.catalog.pages.feeds import ATOM, Entry, render_feed
@@ -30,7 +36,6 @@ from hub.web.catalog.pages.formats import (
 from hub.web.catalog.pages.grid import OUTSIDE, place_of, rows_and_columns
 from hub.web.catalog.pages.layers import LayerRow, draw_layers, view_parameters
 from hub.web.catalog.pages.listing import FACET_SIZE, parse_query, view_listing
-from hub.web.catalog.pages.memory import Memory
 from hub.web.catalog.pages.verdicts import judge, judge_bases
 from hub.web.catalog.pages.version import fill_days, serving_fit, targets
 
@@ -279,7 +284,10 @@ def test_moves_are_counted_and_averaged() -> None:
 
 
 def test_parameters_by_kind_add_up() -> None:
-    view = view_parameters(manifest(rank=2))
+    found = summarize(manifest(rank=2))
+    rows = {"kinds": found.by_kind(), "layers": found.by_layer()}
+    kept = {"line": found.line()} | {name: [asdict(row) for row in part] for name, part in rows.items()}
+    view = view_parameters(json.loads(json.dumps(kept)))
     assert view.line.startswith("trainable params: 64 ||")
     assert [(row.name, row.modules, row.ranks, row.parameters) for row in view.kinds] == [
         ("q_proj", 1, "2", 2 * 8 * 2),
@@ -305,12 +313,21 @@ def test_feed_is_atom_that_any_message_fits_into() -> None:
     assert item.findtext(f"{{{ATOM}}}summary") == "bad \ufffd\ufffd <b>&</b>"
 
 
-def test_memory_makes_each_value_once_and_forgets_the_oldest() -> None:
-    made: list[int] = []
-    memory: Memory[int, int] = Memory(2)
+@pytest.mark.parametrize("recorded_weights", [None, "sha256:w3", "sha256:unheard-of"])
+@pytest.mark.parametrize("recorded_shapes", [None, "sha256:s3", "sha256:unheard-of"])
+def test_a_base_of_many_fingerprints_is_judged_as_if_each_pair_were_and_sooner(
+    monkeypatch: pytest.MonkeyPatch, recorded_shapes: str | None, recorded_weights: str | None
+) -> None:
+    shapes, weights = (tuple(f"sha256:{mark}{n}" for n in range(40)) for mark in "sw")
+    base = Base("org/base", None, (), shapes, weights, None, (), 1, datetime.now(UTC))
+    recorded = BaseIdentity(shapes=recorded_shapes, weights=recorded_weights)
+    pairs = {compare_identity(recorded, BaseIdentity(shapes=s, weights=w)) for s, w in product(shapes, weights)}
+    asked = []
 
-    def get(key: int) -> int:
-        return memory.get(key, lambda: made.append(key) or key)  # type: ignore[func-returns-value]
+    def count(*identities: BaseIdentity) -> BaseMatch:
+        asked.append(identities)
+        return compare_identity(*identities)
 
-    assert [get(1), get(2), get(1), get(3), get(2)] == [1, 2, 1, 3, 2]
-    assert made == [1, 2, 3, 2]
+    monkeypatch.setattr(verdicts, "compare_identity", count)
+    assert set(verdicts._matches(recorded, base)) == pairs
+    assert len(asked) <= len(shapes) + len(weights)

@@ -24,7 +24,7 @@ from markupsafe import Markup, escape
 
 from hub.formats.front_matter import FrontMatter, split_front_matter
 
-from .highlight import highlight
+from .highlight import Budget
 
 MAX_CARD_BYTES = 64 * 1024
 MAX_TOKENS = 30_000
@@ -124,7 +124,11 @@ def render_card(data: bytes, links: FileLinks) -> Card:
 
 def _parser() -> MarkdownIt:
     """Return a CommonMark parser with tables and strikethrough.  Raw HTML passes: nh3 judges it."""
-    parser = MarkdownIt("commonmark", {"html": True, "maxNesting": 20, "highlight": _highlight_fence})
+    budget = Budget()
+    parser = MarkdownIt(
+        "commonmark",
+        {"html": True, "maxNesting": 20, "highlight": lambda code, language, _: budget.highlight(code, language)},
+    )
     parser.enable(["table", "strikethrough"])
     parser.add_render_rule("table_open", _open_table)
     parser.add_render_rule("table_close", _close_table)
@@ -197,10 +201,6 @@ def _align_cell(token: Token) -> None:
 
 def _text_of(token: Token) -> str:
     return "".join(child.content for child in token.children or () if child.type in {"text", "code_inline"}).strip()
-
-
-def _highlight_fence(code: str, language: str, _attributes: str) -> str:
-    return highlight(code, language)
 
 
 def _open_table(

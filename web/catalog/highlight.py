@@ -8,8 +8,11 @@ from pygments.lexer import Lexer
 from pygments.lexers import BashLexer, DiffLexer, IniLexer, JsonLexer, PythonLexer, YamlLexer
 from pygments.token import STANDARD_TYPES
 
-MAX_HIGHLIGHTED_CHARS = 16 * 1024
-"""Lexers are regular expressions, and some of those take long over hostile text: longer code stays plain."""
+MAX_HIGHLIGHTED_CHARS = 8 * 1024
+"""Lexers are regular expressions, and some take the square of the length over hostile text: longer code stays plain."""
+
+MAX_CARD_CHARS = 16 * 1024
+"""Of all code blocks of one card together: about two seconds at the worst."""
 
 _LEXERS: dict[str, type[Lexer]] = {
     "python": PythonLexer,
@@ -25,6 +28,19 @@ _LEXERS: dict[str, type[Lexer]] = {
     "ini": IniLexer,
     "toml": IniLexer,
 }
+
+
+class Budget:
+    """The code that one card may have in colours; what goes beyond stays plain."""
+
+    def __init__(self, characters: int = MAX_CARD_CHARS) -> None:
+        self._left = characters
+
+    def highlight(self, code: str, language: str) -> str:
+        if len(code) > self._left:
+            return str(escape(code))
+        self._left -= len(code)
+        return highlight(code, language)
 
 
 def highlight(code: str, language: str) -> str:

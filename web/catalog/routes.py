@@ -16,10 +16,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Flask, Response, current_app, g, render_template, request, url_for
+from flask import Blueprint, Flask, Response, g, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from hub.errors import AuthError, HubError, InvalidRequest
@@ -35,13 +35,11 @@ from .account import register_account
 from .cards import IMAGE_NAMES
 from .extras import badge_address, public_endpoint, register_extras
 from .pages import formats, links
-from .pages.insight import Insights
 from .pages.listing import parse_query, view_listing
 from .pages.reader import Reader
 from .pages.version import targets
 from .snippets import base_argument
 
-_INSIGHTS = "lorahub.insights"
 _HEADLINES = {
     400: "That address asks for something odd",
     401: "You need to log in",
@@ -55,12 +53,11 @@ _HEADLINES = {
 catalog = Blueprint("catalog", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
 
-def install(app: Flask, _registry: Registry, settings: ServerSettings) -> Sequence[Blueprint]:
+def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> Sequence[Blueprint]:
     """Mount the catalog.  Returns the blueprints that need no CSRF token: none, its forms all carry one."""
     formats.install_filters(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.config[ERROR_PAGE] = error_page
-    app.extensions[_INSIGHTS] = Insights(settings.data / "insights")
     app.register_blueprint(catalog)
     return ()
 
@@ -202,8 +199,7 @@ def base(name: str) -> str:
 
 
 def _reader() -> Reader:
-    insights = cast("Insights", current_app.extensions[_INSIGHTS])
-    return Reader(registry(), current_actor(), insights, public_endpoint())
+    return Reader(registry(), current_actor(), public_endpoint())
 
 
 def _asked_number(field: str) -> int | None:

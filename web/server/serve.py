@@ -154,10 +154,12 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
 def open_app(settings: ServerSettings) -> Flask:
     """Open the registry in this process and return the application on it."""
     from ..app import create_app
+    from .deriving import derive_in_background
     from .outbox import deliver_in_background
 
     registry = Registry.open(settings)
     deliver_in_background(registry)
+    derive_in_background(registry)
     return create_app(registry, settings)
 
 

@@ -9,6 +9,7 @@
                      └─ terms ─< term_chunks                      (facets: one bitmap of adapters per value)
     bases ─< base_aliases, base_fingerprints
     uploads, blob_grants · audit, webhooks ─< deliveries · rate_buckets, server_values
+    derived                                                       (by digest: what was computed of a version, once)
 
 A blob's row means "the bytes are stored".  Whoever refers to a blob does so by foreign key, so the database itself
 refuses to let garbage collection take what is in use.  Order in time is order of ids: clocks may jump.
@@ -419,6 +420,24 @@ class LineageRow(Model):
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     ref: Mapped[str] = mapped_column(String(200), primary_key=True)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
+
+
+class DerivedRow(Model):
+    """What was computed of the version with a digest, or of it and another one, by one recipe: see derived/."""
+
+    __tablename__ = "derived"
+    __table_args__ = (Index("ix_derived_state", "state", "share", "wanted_at"), Index("ix_derived_digest", "digest"))
+
+    recipe: Mapped[str] = mapped_column(String(48), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    other: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
+    state: Mapped[str] = mapped_column(String(8), default="waiting")
+    share: Mapped[str] = mapped_column(String(96))
+    tries: Mapped[int] = mapped_column(default=0)
+    wanted_at: Mapped[datetime]
+    claimed_until: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class DownloadRow(Model):

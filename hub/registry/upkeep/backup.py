@@ -37,7 +37,7 @@ from hub.registry.upkeep import gc
 FORMAT = 1
 # What is derived is made anew; unfinished uploads have no bytes in a backup; logins and buckets end by themselves; and
 # whoever reads a backup must not be able to sign anything as the server.
-_LEFT_OUT = frozenset({"terms", "term_chunks", "uploads", "web_sessions", "rate_buckets", "server_values"})
+_LEFT_OUT = frozenset({"terms", "term_chunks", "derived", "uploads", "web_sessions", "rate_buckets", "server_values"})
 _PAGE = 1_000
 
 

@@ -30,6 +30,7 @@ from hub.registry.db.models import (
     VersionRow,
     WebSessionRow,
 )
+from hub.registry.derived import queue
 from hub.registry.library import lanes
 from hub.registry.library.unnamed import is_unnamed, remove_orphan
 
@@ -69,6 +70,7 @@ def collect(
         context.database.transact(lambda session: _release_deleted(session, before))
         context.database.transact(lambda session: lanes.expire(session, now - DRAFT_LIFETIME))
         context.database.transact(lambda session: _forget_sessions(session, now))
+        context.database.transact(queue.forget_unneeded)
         limits.forget_idle(context)
     blobs, size, errors = _collect_blobs(context, before, dry_run)
     orphans = _collect_orphans(context, before, dry_run)

@@ -1,157 +1,122 @@
-"""What the weights themselves say: layer maps and version diffs, computed once per content and kept.
+"""What was computed of versions after they were published, as the pages show it: `recipes.py` says what, and how.
 
-The numbers come from `hub.adapter.diff`, which works on r x r products and never builds an update of the base's size.
-They are kept in memory and in the server's data folder, under the digests that they were computed from: they never go
-stale.  One computation runs at a time in a process, and files over a limit are not read for a page at all.
+A page computes none of it.  Where a value isn't there yet, the page says so; where it can't be had, it says why.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from hub.adapter.diff import diff, layer_map
+from markupsafe import Markup
+
 from hub.errors import HubError
-from hub.formats.atomic_files import write_atomically
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE
+from hub.registry.derived.recipe import Recipe
 from hub.registry.service import Actor, Registry
-from hub.registry.values import StoredFile, Version
+from hub.registry.values import Version
 
+from ..cards import MAX_CARD_BYTES, Heading
+from ..recipes import CARD, CARD_FILE, CHANGES, LAYERS, PAGE_PREFIX, PARAMETERS, RAW_PREFIX, WEIGHTS
 from .changes import ChangesView, ModuleMove, view_changes
-from .formats import bytes_text
-from .layers import LayerRow, LayersView, draw_layers
-from .memory import Memory
+from .layers import LayerRow, LayersView, ParametersView, WeightsView, draw_layers, view_parameters
+from .links import version_url
 
-MAX_WEIGHTS_BYTES = 512 * 1000 * 1000
-READ_AHEAD_BYTES = 8 * 1024 * 1024
-MAX_KEPT_FILES = 5_000
-WAIT_SECONDS = 3.0
-_FORMAT = "1"
-"""Part of every file's name: numbers that another release computed otherwise are not read."""
-
-log = logging.getLogger(__name__)
+NOT_YET = "This is computed once, soon after a push. Load the page again in a moment."
+TOO_MANY = "Many comparisons wait to be computed. Load the page again in a few minutes."
 
 
-class NotComputed(Exception):
-    """Why a page goes without the numbers."""
+class NotThere(Exception):
+    """Why a page goes without a value."""
 
 
-class StoredContent:
-    """A stored file as the core reads files: see `hub.adapter.files.Readable`.
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """A card as the page shows it.  html: safe to put into a page.  note, problem: what to say above it, or empty."""
 
-    Reads ahead: weights are read tensor by tensor, and each read of an object store is a request.
-    """
-
-    def __init__(self, stored: StoredFile) -> None:
-        self._stored = stored
-        self.size = stored.entry.size
-        self._start, self._ahead = 0, b""
-
-    def read(self, offset: int, size: int) -> bytes:
-        stop = min(offset + size, self.size)
-        if offset < self._start or stop > self._start + len(self._ahead):
-            self._start = offset
-            self._ahead = b"".join(self._stored.open(offset, min(max(stop, offset + READ_AHEAD_BYTES), self.size)))
-        return self._ahead[offset - self._start : stop - self._start]
+    html: Markup
+    headings: tuple[Heading, ...] = ()
+    note: str = ""
+    problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class Insights:
-    """The numbers that this server has computed, below `folder`."""
+    """The values that `actor` may see: those of files that it may read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._busy = threading.Lock()
-        self._memory: Memory[str, Any] = Memory(32)
+    registry: Registry
+    actor: Actor
 
-    def layers(self, registry: Registry, actor: Actor, version: Version) -> LayersView:
+    def layers(self, version: Version) -> LayersView:
         """Return the layer map of a version; a note instead where it can't be had."""
         try:
-            files = _files(registry, actor, version)
-            found = self._recall(f"layers-{version.digest}", version, lambda: _measure(files))
-        except NotComputed as reason:
+            return draw_layers([LayerRow(*row) for row in self._of_weights(LAYERS, version)])
+        except NotThere as reason:
             return LayersView(None, note=str(reason))
-        return draw_layers([LayerRow(*row) for row in found])
 
-    def changes(self, registry: Registry, actor: Actor, before: Version, after: Version) -> ChangesView:
-        """Return what differs between two versions; where the weights can't be compared, the rest with a note."""
-        pair = hashlib.sha256(f"{before.digest} {after.digest}".encode()).hexdigest()
-        largest = max(before, after, key=lambda version: version.size_bytes)
+    def weights(self, version: Version) -> WeightsView:
+        """Return what a look at every weight found."""
         try:
-            old, new = _files(registry, actor, before), _files(registry, actor, after)
-            found = self._recall(f"changes-{pair}", largest, lambda: _compare(old, new))
-        except NotComputed as reason:
+            found = self._of_weights(WEIGHTS, version)
+        except NotThere as reason:
+            return WeightsView(note=f"Whether all weights are finite: {reason}")
+        names = {name: tuple(found[name]) for name in ("nonfinite", "zero_modules")}
+        return WeightsView(**(found | names))
+
+    def parameters(self, version: Version) -> ParametersView:
+        """Return the parameters by kind and by layer."""
+        try:
+            return view_parameters(self._of_weights(PARAMETERS, version))
+        except NotThere as reason:
+            return ParametersView(str(reason))
+
+    def changes(self, before: Version, after: Version) -> ChangesView:
+        """Return what differs between two versions; where the weights can't be compared, the rest with a note."""
+        try:
+            found = self._of_weights(CHANGES, before, after)
+        except NotThere as reason:
             return view_changes(before.manifest, after.manifest, (), None, str(reason))
         moves = [ModuleMove(*row) for row in found["moves"]]
         return view_changes(before.manifest, after.manifest, moves, found["cosine"])
 
-    def _recall(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
-        """Return the numbers, which are the same for all who may read the files: ask `_files` that first."""
-        return self._memory.get(key, lambda: self._read(key) or self._compute(key, largest, compute))
-
-    def _compute(self, key: str, largest: Version, compute: Callable[[], Any]) -> Any:
-        """Compute and keep.  Raises NotComputed when the weights are too large, or others are being read already."""
-        weights = largest.manifest.file(WEIGHTS_FILE)
-        if weights is None or weights.size > MAX_WEIGHTS_BYTES:
-            size = bytes_text(weights.size if weights else 0)
-            raise NotComputed(f"The weights have {size}; maps are drawn for up to {bytes_text(MAX_WEIGHTS_BYTES)}.")
-        if not self._busy.acquire(timeout=WAIT_SECONDS):
-            raise NotComputed("The server is busy reading other weights. Load the page again in a moment.")
+    def card(self, version: Version) -> CardView | None:
+        """Return the card of a version, as plain text until it was rendered; None if it has none."""
+        if version.manifest.file(CARD_FILE) is None:
+            return None
+        stored = self.registry.versions.open_file(self.actor, version.ref, CARD_FILE)
         try:
-            found = self._read(key) or compute()
+            found = self._made(CARD, version)
+        except NotThere as reason:
+            text = b"".join(stored.open(0, min(MAX_CARD_BYTES, stored.entry.size))).decode("utf-8", "replace")
+            return CardView(Markup('<pre tabindex="0">{}</pre>').format(text), note=f"Shown as plain text. {reason}")
+        headings = tuple(Heading(*each) for each in found["headings"])
+        return CardView(_with_addresses(found["html"], version), headings, found["note"], found["problem"])
+
+    def _of_weights(self, recipe: Recipe, *versions: Version) -> Any:
+        """Return a value, which is the same for all who may read the files: asks that first."""
+        try:
+            for version in versions:
+                for path in (CONFIG_FILE, WEIGHTS_FILE):
+                    self.registry.versions.open_file(self.actor, version.ref, path)
         except HubError as error:
-            raise NotComputed(error.message) from error
-        finally:
-            self._busy.release()
-        self._write(key, found)
-        return found
+            raise NotThere(error.message) from error
+        return self._made(recipe, *versions)
 
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.{_FORMAT}.json"
-
-    def _read(self, key: str) -> Any:
-        try:
-            return json.loads(self._path(key).read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            log.warning("insight %s can't be read and is computed again: %s", key, error)
-            return None
-
-    def _write(self, key: str, found: Any) -> None:
-        """Keep the numbers for the other workers and the next start.  On a full disk they are computed again."""
-        try:
-            write_atomically(self._path(key), json.dumps(found, allow_nan=False).encode())
-            self._forget_oldest()
-        except (OSError, ValueError) as error:
-            log.warning("insight %s can't be kept: %s", key, error)
-
-    def _forget_oldest(self) -> None:
-        kept = list(self._folder.iterdir())
-        if len(kept) > MAX_KEPT_FILES:
-            oldest = sorted(kept, key=lambda path: path.stat().st_mtime)[: len(kept) // 10]
-            for path in oldest:
-                path.unlink(missing_ok=True)
+    def _made(self, recipe: Recipe, *versions: Version) -> Any:
+        digests = [version.digest for version in versions]
+        found = self.registry.derived.find(recipe, *digests)
+        if found is None and not recipe.is_swept and not self.registry.derived.want(recipe, *digests):
+            raise NotThere(TOO_MANY)
+        if found is None or found.state == "waiting":
+            raise NotThere(NOT_YET)
+        if found.state == "failed":
+            raise NotThere(found.reason)
+        return found.value
 
 
-def _files(registry: Registry, actor: Actor, version: Version) -> Mapping[str, StoredContent]:
-    """Open what the numbers are computed from; nothing is read yet.  Raises NotComputed where the actor may not."""
-    try:
-        opened = [registry.versions.open_file(actor, version.ref, path) for path in (CONFIG_FILE, WEIGHTS_FILE)]
-    except HubError as error:
-        raise NotComputed(error.message) from error
-    return {stored.entry.path: StoredContent(stored) for stored in opened}
-
-
-def _measure(files: Mapping[str, StoredContent]) -> list[list[Any]]:
-    return [[cell.module, cell.norm, cell.effective_rank, cell.rank] for cell in layer_map(files).cells]
-
-
-def _compare(before: Mapping[str, StoredContent], after: Mapping[str, StoredContent]) -> dict[str, Any]:
-    found = diff(before, after)
-    moves = [[each.module, each.norm_before, each.norm_after, each.cosine] for each in found.modules]
-    return {"cosine": found.mean_cosine, "moves": moves}
+def _with_addresses(html: str, version: Version) -> Markup:
+    """Return a kept card with the addresses of the version that shows it, where it names its files."""
+    home = version_url(version.adapter, version.number)
+    for prefix, place in ((PAGE_PREFIX, "files"), (RAW_PREFIX, "raw")):
+        html = html.replace(f'"{prefix}', f'"{home}/{place}/')
+    return Markup(html)  # noqa: S704 - nh3 made it, and an address of ours has no character that HTML minds

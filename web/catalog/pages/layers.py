@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
-from hub.errors import HubError
-from hub.fit.parameters import SummaryRow, summarize
-from hub.manifest import Manifest
+from hub.fit.parameters import SummaryRow
 
 from ..svg import Heat, heat_map, meter
 from .changes import MAX_COLUMNS, MAX_LISTED, MAX_ROWS, MODULE_ORDER
@@ -19,11 +18,14 @@ from .grid import place_of, rows_and_columns
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One module: the Frobenius norm of its update (scaling included) and how many ranks it really uses."""
+    """One module: the Frobenius norm of its update (scaling included) and how many ranks it really uses.
+
+    Both are None where the weights are not all finite.
+    """
 
     module: str
-    norm: float
-    effective_rank: float
+    norm: float | None
+    effective_rank: float | None
     rank: int
 
 
@@ -35,6 +37,18 @@ class LayersView:
     rows: tuple[LayerRow, ...] = ()
     top: float = 0.0
     left_out: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsView:
+    """What a look at every weight found.  note: why nobody looked yet."""
+
+    nonfinite: tuple[str, ...] = ()
+    nonfinite_count: int = 0
+    zero_modules: tuple[str, ...] = ()
+    zero_count: int = 0
+    modules: int = 0
     note: str = ""
 
 
@@ -65,10 +79,10 @@ def draw_layers(rows: Sequence[LayerRow]) -> LayersView:
     places = {row.module: place_of(row.module) for row in rows}
     for row in rows:
         place = places[row.module]
-        used = f"effective rank {number_text(row.effective_rank)} of {row.rank}"
-        cells[place.row, place.column] = Heat(row.norm, f"{row.module}\n‖ΔW‖ {number_text(row.norm)}, {used}")
+        used = f"effective rank {_text(row.effective_rank)} of {row.rank}"
+        cells[place.row, place.column] = Heat(row.norm or 0.0, f"{row.module}\n‖ΔW‖ {_text(row.norm)}, {used}")
     names, columns = rows_and_columns(places.values(), MODULE_ORDER)
-    top = max((row.norm for row in rows), default=0.0)
+    top = max((row.norm or 0.0 for row in rows), default=0.0)
     title = f"Norm of the update by layer and module; the largest is {number_text(top)}"
     return LayersView(
         heat_map(names[:MAX_ROWS], columns[:MAX_COLUMNS], cells, title=title, top=top),
@@ -78,17 +92,16 @@ def draw_layers(rows: Sequence[LayerRow]) -> LayersView:
     )
 
 
-def view_parameters(manifest: Manifest) -> ParametersView:
-    """Count the parameters from the tensor table alone.  A version from before a rule that it breaks has no tables."""
-    try:
-        summary = summarize(manifest)
-    except HubError as error:
-        return ParametersView(error.message)
-    total = max(1, sum(row.parameters for row in summary.by_kind()))
+def _text(value: float | None) -> str:
+    return "not finite" if value is None else number_text(value)
+
+
+def view_parameters(found: Mapping[str, Any]) -> ParametersView:
+    """Draw what `recipes.parameters` counted."""
+    kinds, layers = ([SummaryRow(**row) for row in found[part]] for part in ("kinds", "layers"))
+    total = max(1, sum(row.parameters for row in kinds))
     return ParametersView(
-        summary.line(),
-        tuple(_part(row, total) for row in summary.by_kind()),
-        tuple(_part(row, total) for row in summary.by_layer()),
+        found["line"], tuple(_part(row, total) for row in kinds), tuple(_part(row, total) for row in layers)
     )
 
 

@@ -1,9 +1,8 @@
-"""Addresses of pages, and of the files that a card may name."""
+"""Addresses of pages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from urllib.parse import quote
 
 from flask import url_for
@@ -37,19 +36,6 @@ def base_url(base: str) -> str:
     """The page of a base.  An id like `org/name` keeps its slash; a local path is quoted whole."""
     plain = _PLAIN_BASE.match(base) and not any(part in {".", ".."} for part in base.split("/"))
     return url_for("catalog.bases") + "/" + quote(base, safe="/" if plain else "")
-
-
-class VersionFiles:
-    """The files of one version, for the links of its card: see `cards.FileLinks`."""
-
-    def __init__(self, name: AdapterName, number: int, sizes: Mapping[str, int]) -> None:
-        self._name, self._number, self._sizes = name, number, sizes
-
-    def page(self, path: str) -> str | None:
-        return file_url(self._name, self._number, path) if path in self._sizes else None
-
-    def raw(self, path: str) -> str | None:
-        return raw_url(self._name, self._number, path) if path in self._sizes else None
 
 
 def compare_url(name: AdapterName, before: int, after: int) -> str:

@@ -15,21 +15,17 @@ from hub.refs import AdapterName
 from hub.registry.service import Actor, Registry
 from hub.registry.values import Query, Version
 
-from ..cards import Card
 from ..svg import bars
 from .bases import base_tree
-from .insight import Insights
-from .layers import view_parameters
+from .insight import CardView, Insights
 from .verdicts import judge_bases
 from .version import (
-    CARD_FILE,
     DOWNLOAD_DAYS,
     MAX_PREVIEW_BYTES,
     VersionView,
     fill_days,
     is_text,
     preview,
-    read_card,
     read_start,
     view_version,
 )
@@ -49,8 +45,11 @@ class Reader:
 
     registry: Registry
     actor: Actor
-    insights: Insights
     endpoint: str
+
+    @property
+    def insights(self) -> Insights:
+        return Insights(self.registry, self.actor)
 
     def adapter(self, name: AdapterName) -> Words:
         """The adapter with its latest version; with the newest one, and its reason, where all are yanked."""
@@ -103,10 +102,11 @@ class Reader:
             "view": view,
             "versions": versions,
             "previous": previous,
-            "layers": self.insights.layers(self.registry, self.actor, view.version),
+            "layers": self.insights.layers(view.version),
+            "weights": self.insights.weights(view.version),
             "changes": self._changes(self._resolve(name, previous.number), view.version) if previous else None,
             "card": self._card(view.version),
-            "parameters": view_parameters(view.manifest),
+            "parameters": self.insights.parameters(view.version),
             "tensors": view.manifest.tensors[:MAX_TENSORS],
             "config_json": preview("adapter_config.json", config),
         }
@@ -166,12 +166,10 @@ class Reader:
         return self.registry.versions.resolve(self.actor, name.at(number))
 
     def _changes(self, before: Version, after: Version) -> Any:
-        return self.insights.changes(self.registry, self.actor, before, after)
+        return self.insights.changes(before, after)
 
-    def _card(self, version: Version) -> Card | None:
-        if version.manifest.file(CARD_FILE) is None:
-            return None
-        return read_card(version, self.registry.versions.open_file(self.actor, version.ref, CARD_FILE))
+    def _card(self, version: Version) -> CardView | None:
+        return self.insights.card(version)
 
 
 def _choose(versions: Sequence[Version], asked: int | None, default: int) -> int:

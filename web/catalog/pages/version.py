@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
@@ -14,17 +14,15 @@ from hub.errors import InvalidAdapter
 from hub.manifest import WEIGHTS_FILE, FileEntry, Manifest
 from hub.registry.values import DailyDownloads, StoredFile, Version
 
-from ..cards import MAX_CARD_BYTES, Card, render_card
 from ..highlight import highlight
 from ..snippets import Snippet, SnippetSource, snippets, vllm_rank
-from .links import VersionFiles, file_url, raw_url
-from .memory import Memory
+from .links import file_url, raw_url
 
-CARD_FILE = "README.md"
 MAX_PREVIEW_BYTES = 256 * 1024
 DOWNLOAD_DAYS = 60
 
-_LANGUAGES = {".json": "json", ".md": "", ".txt": "", ".yaml": "yaml", ".yml": "yaml", ".jinja": "", ".py": "python"}
+# In colours where the lexer takes no longer over hostile text than over any other.
+_LANGUAGES = {".json": "json", ".md": "", ".txt": "", ".yaml": "", ".yml": "", ".jinja": "", ".py": ""}
 _TEXT_NAMES = frozenset({"LICENSE", "NOTICE", ".gitattributes", ".gitignore"})
 _LLAMA_TARGETS = (
     ("q_proj", "q"),
@@ -35,7 +33,6 @@ _LLAMA_TARGETS = (
     ("up_proj", "up"),
     ("down_proj", "down"),
 )
-_cards: Memory[tuple[str, str], Card] = Memory(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """One version with everything that its manifest tells."""
+    """One version with everything that its manifest tells.  patterns: how many rank patterns its config has."""
 
     version: Version
     manifest: Manifest
@@ -84,6 +81,7 @@ class VersionView:
     files: tuple[FileRow, ...]
     snippets: tuple[SnippetView, ...]
     fit: ServingFit
+    patterns: int
 
 
 def view_version(version: Version, private: bool, endpoint: str) -> VersionView:
@@ -107,15 +105,25 @@ def view_version(version: Version, private: bool, endpoint: str) -> VersionView:
         files=tuple(_file_row(version, entry) for entry in manifest.files),
         snippets=tuple(_snippet_view(snippet) for snippet in snippets(source)),
         fit=serving_fit(version.rank, config),
+        patterns=pattern_count(manifest),
     )
 
 
 def read_config(manifest: Manifest) -> LoraConfig:
-    """Return the manifest's config.  One from before a rule that it breaks is shown with the defaults."""
+    """Return the manifest's config, without its patterns: no page matches them, and a stranger's may be thousands.
+
+    One from before a rule that it breaks is shown with the defaults.
+    """
+    config = {name: value for name, value in manifest.config.items() if name not in {"rank_pattern", "alpha_pattern"}}
     try:
-        return LoraConfig.from_json(dict(manifest.config))
+        return LoraConfig.from_json(config)
     except InvalidAdapter:
-        return LoraConfig(raw=dict(manifest.config))
+        return LoraConfig(raw=config)
+
+
+def pattern_count(manifest: Manifest) -> int:
+    patterns = manifest.config.get("rank_pattern")
+    return len(patterns) if isinstance(patterns, Mapping) else 0
 
 
 def _file_row(version: Version, entry: FileEntry) -> FileRow:
@@ -159,17 +167,6 @@ def targets(names: Sequence[str]) -> tuple[Target, ...]:
     if not names or any(name not in known for name in names):
         return ()
     return tuple(Target(label, name in names) for name, label in _LLAMA_TARGETS)
-
-
-def read_card(version: Version, stored: StoredFile) -> Card:
-    """Return the rendered card of `version`, whose README is `stored`.  Remembered by content and version."""
-
-    def make() -> Card:
-        data = read_start(stored, MAX_CARD_BYTES + 1)
-        sizes = {entry.path: entry.size for entry in version.manifest.files}
-        return render_card(data, VersionFiles(version.adapter, version.number, sizes))
-
-    return _cards.get((stored.entry.sha256, str(version.ref)), make)
 
 
 def read_start(stored: StoredFile, limit: int) -> bytes:
