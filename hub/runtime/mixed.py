@@ -15,6 +15,7 @@ import torch
 
 from hub.errors import Unsupported
 from hub.runtime.modes import kept_tensors
+from hub.runtime.rows import RowOrder
 from hub.runtime.selection import Choice
 from hub.runtime.updates import LowRank, Update, add_product
 
@@ -23,10 +24,10 @@ FEW_TOKENS = 64
 
 
 @kept_tensors()
-def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device) -> Choice:
+def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device, order: RowOrder) -> Choice:
     """Return the choice in which row i of a batch uses `rows[i]`.
 
-    names: the module of every index, to name one that can't be mixed.
+    names: the module of every index, to name one that can't be mixed.  order: what is proven of the modules' inputs.
     Raises Unsupported where rows can't be told apart: in the experts of a mixture, which see tokens out of order.
     """
     groups: dict[int, tuple[Choice, list[int]]] = {}
@@ -39,9 +40,15 @@ def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device) 
                 f"{names[index]} is an expert, which sees tokens without their rows: a mixed batch can't reach it. "
                 "Run one adapter at a time: model.generate(…, adapters=ref)."
             )
+    order.prove(indices)
     placed = [(choice, torch.tensor(found, device=device)) for choice, found in groups.values()]
     updates = {
-        index: Mixed(names[index], len(rows), [(choice.updates.get(index), found) for choice, found in placed])
+        index: Mixed(
+            names[index],
+            len(rows),
+            [(choice.updates.get(index), found) for choice, found in placed],
+            order.dimensions(index),
+        )
         for index in indices
     }
     refs = dict.fromkeys(ref for choice in rows for ref in choice.refs)
@@ -49,12 +56,21 @@ def mix(rows: Sequence[Choice], names: Mapping[int, str], device: torch.device) 
 
 
 class Mixed(Update):
-    """One module's updates for the rows of a batch.  groups: the update (None: the bare base) and its rows."""
+    """One module's updates for the rows of a batch.
 
-    __slots__ = ("_can_be_together", "_together", "groups", "name", "rows")
+    groups: the update (None: the bare base) and its rows.  dimensions: of inputs in which rows are proven to be first.
+    """
 
-    def __init__(self, name: str, rows: int, groups: Sequence[tuple[Update | None, torch.Tensor]]) -> None:
-        self.name, self.rows = name, rows
+    __slots__ = ("_can_be_together", "_together", "dimensions", "groups", "name", "rows")
+
+    def __init__(
+        self,
+        name: str,
+        rows: int,
+        groups: Sequence[tuple[Update | None, torch.Tensor]],
+        dimensions: frozenset[int],
+    ) -> None:
+        self.name, self.rows, self.dimensions = name, rows, dimensions
         self.groups = [(update, found) for update, found in groups if update is not None]
         self._can_be_together = all(type(update) is LowRank for update, _ in self.groups)
         self._together: Together | None = None
@@ -65,6 +81,8 @@ class Mixed(Update):
         return self.finish(layer, args[0], layer.bare(*args, **kwargs))
 
     def finish(self, layer: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        if x.ndim not in self.dimensions:
+            raise unproven(self.name)
         if x.shape[0] % self.rows:
             raise Unsupported(
                 f"{self.name} was given {x.shape[0]} rows, and adapters were named for {self.rows}. "
@@ -88,6 +106,13 @@ class Mixed(Update):
             put = per_row_out.index_copy if torch.is_grad_enabled() else per_row_out.index_copy_
             per_row_out = put(0, rows, finished.view(part_out.shape))
         return per_row_out.reshape(out.shape)
+
+
+def unproven(name: str) -> Unsupported:
+    return Unsupported(
+        f"{name} isn't known to see the rows of a batch first, so rows with different adapters can't be told apart "
+        "there. Run one adapter at a time: model.generate(…, adapters=ref)."
+    )
 
 
 class Together:

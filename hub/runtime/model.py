@@ -22,12 +22,13 @@ from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
 from hub.runtime.library import Library
 from hub.runtime.merge import MergeReport
 from hub.runtime.merge_claim import MergeClaim
-from hub.runtime.mixed import mix
+from hub.runtime.mixed import mix, unproven
 from hub.runtime.modes import kept_tensors
 from hub.runtime.module_ways import ModuleWays
 from hub.runtime.origin import Origin
 from hub.runtime.original import OriginalWeights
 from hub.runtime.probe import compare, distribution, probe_inputs
+from hub.runtime.rows import RowOrder
 from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
 
@@ -50,6 +51,7 @@ class Model(ModuleWays):
         self.base = base
         self._library, self._attachment, self._selection, self._origin = library, attachment, selection, origin
         self._claim = MergeClaim(selection, library.slots)
+        self._order = RowOrder(base, attachment, selection)
 
     # --- what is loaded and what is active
 
@@ -139,6 +141,7 @@ class Model(ModuleWays):
         loaded = tuple(slots)
         rank = max_rank or highest_rank(loaded)
         indices = {index for adapter in loaded for index in adapter.updates}
+        self._order.prove(sorted(indices))  # while the base isn't compiled: compiled code can't be watched
         if not indices or not rank:
             raise Conflict("No adapter is loaded, so what to compile for isn't known. model.add(ref) first.")
         names = self._attachment.names
@@ -291,10 +294,7 @@ class Model(ModuleWays):
         """Choose for a block: one adapter per row, or one for all.  A call adds those that aren't loaded."""
         with self._library.held(refs_of(rows), add=is_call):
             choices = [self._choose(row, rank) for row in rows]
-            if all(choice is choices[0] for choice in choices):
-                choice = choices[0]
-            else:
-                choice = mix(choices, self._attachment.names, self._library.placement.device)
+            choice = choices[0] if all(choice is choices[0] for choice in choices) else self._mix(choices)
             self._library.slots.pin(choice.refs)
         with self._in_force(choice, is_call=is_call):
             yield
@@ -320,6 +320,15 @@ class Model(ModuleWays):
             slots.pin(choice.refs)
             before, self._selection.shared = self._selection.shared, choice
             slots.unpin(before.refs)
+
+    def _mix(self, rows: Sequence[Choice]) -> Choice:
+        """Return the choice of one adapter per row.  Compiled code checks nothing, so all is asked before it runs."""
+        mixed = mix(rows, self._attachment.names, self._library.placement.device, self._order)
+        if self._library.slots.bank is not None:
+            for index in mixed.updates:
+                if not self._order.dimensions(index):
+                    raise unproven(self._attachment.names[index])
+        return mixed
 
     def _choose(self, adapter: Use, rank: int | None = None) -> Choice:
         """Return the choice of adapters that are in memory."""
