@@ -87,7 +87,8 @@ def _stored_weight(module: nn.Module, dtype: torch.dtype) -> torch.Tensor:
 def _prove(module: nn.Module, weight: torch.Tensor) -> None:
     """Raise Unsupported unless the layer answers a probe as `weight` does."""
     try:
-        expected, found = (_probe_embedding if is_embedding(module) else _probe_linear)(module, weight)
+        with torch.autocast(weight.device.type, enabled=False):  # what the layer computes, not what a caller rounds
+            expected, found = (_probe_embedding if is_embedding(module) else _probe_linear)(module, weight)
     except Exception as error:  # whatever a layer of an unknown kind raises
         raise _unproven(module, f"it can't be asked ({type(error).__name__}: {error})") from error
     off = (torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected).clamp(min=1e-30)).item()
