@@ -118,4 +118,7 @@ def quiet_transformers() -> Iterator[None]:
 def _prepared_for_4_bit(model: Any) -> Any:
     from peft import prepare_model_for_kbit_training
 
+    from hub.training.four_bit import multiply_from_codes
+
+    multiply_from_codes(model)
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
