@@ -13,7 +13,8 @@ SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Co
 TYPES := .build/types
 DOCS := .venvs/docs/bin
 
-.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-registry attack demo docs browser screenshots lock clean
+.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-gpu bench-registry attack demo docs \
+        browser screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -70,7 +71,10 @@ test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.hf
-	$(BIN)/python -m benchmarks.hf
+
+bench-gpu: $(READY)  ## the runtime on a CUDA device: its tests, then its measures; DRY_RUN=1 tries both anywhere
+	$(BIN)/python -m pytest -m gpu -q tests/runtime
+	$(BIN)/python -m benchmarks.gpu $(if $(DRY_RUN),--dry-run)
 
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry

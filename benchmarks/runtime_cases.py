@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import gc
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import torch
 
+from benchmarks.loaded_memory import resident_bytes
 from benchmarks.runtime_setup import ADAPTERS, Setup, open_base, open_ours, open_peft
+from benchmarks.turns import Row, Times, by_turns, medians, speed
 from hub.runtime import Model
 
 STEPS = 31
 """Repetitions of what takes a fraction of a second, where a median of 7 would be the scheduler's."""
-
-Times = dict[str, list[float]]
-"""What was run -> seconds of every repetition."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.  wanted: the least ratio; text: how it is shown."""
-
-    measure: str
-    times: Mapping[str, float]
-    ratio: float
-    wanted: float | None
-    text: str
-
-    @property
-    def ok(self) -> bool:
-        return self.wanted is None or self.ratio >= self.wanted
-
-
-def by_turns(jobs: Mapping[str, Callable[[], Any]], repetitions: int, warm_up: int = 1) -> Times:
-    """Run every job in turn, `repetitions` times, after warming up."""
-    times: Times = {name: [] for name in jobs}
-    for turn in range(-warm_up, repetitions):
-        for name, job in jobs.items():
-            begin = time.perf_counter()
-            job()
-            if turn >= 0:
-                times[name].append(time.perf_counter() - begin)
-    return times
-
-
-def medians(times: Times) -> dict[str, float]:
-    return {name: median(values) for name, values in times.items()}
-
-
-def ratio(measure: str, times: Times, slow: str, fast: str, wanted: float | None) -> Row:
-    """Return the row that says how many times faster `fast` is than `slow`."""
-    found = medians(times)
-    value = found[slow] / found[fast]
-    return Row(measure, found, value, wanted, f"{value:,.3g}x {slow}")
-
-
-def share(measure: str, times: Times, whole: str, part: str, wanted: float) -> Row:
-    """Return the row that says what share of `whole`'s speed `part` has."""
-    found = medians(times)
-    value = found[whole] / found[part]
-    return Row(measure, found, value, wanted, f"{value:.2f} of {whole}")
 
 
 # --- loading and switching
@@ -83,14 +39,14 @@ def loading(setup: Setup) -> list[Row]:
         _timed(times["lorahub add, a folder"], folders.add, folder)
     early, late = (median(times["lorahub add"][part]) for part in (slice(0, 8), slice(8, 16)))
     rows = [
-        ratio("load an adapter from the local cache", times, "PEFT load_adapter", "lorahub add", 20),
-        ratio("load an adapter from a folder of one's own", times, "PEFT load_adapter", "lorahub add, a folder", None),
+        speed("load an adapter from the local cache", times, "PEFT load_adapter", "lorahub add", 20),
+        speed("load an adapter from a folder of one's own", times, "PEFT load_adapter", "lorahub add, a folder"),
         Row(
-            "load, 1 to 8 against 9 to 16 loaded",
-            {"1 to 8": early, "9 to 16": late},
-            early / late,
-            0.67,
+            "load with 9 to 16 loaded, against 1 to 8",
             f"{late / early:.2f}x the time",
+            {"1 to 8": early, "9 to 16": late},
+            "at most 1.5x",
+            late <= 1.5 * early,
         ),
     ]
     return [*rows, *switching(setup, peft, ours)]
@@ -116,9 +72,9 @@ def switching(setup: Setup, peft: Any, ours: Model) -> list[Row]:
     microseconds = flat[f"{ADAPTERS} loaded"] * 1e6
     growth = flat[f"{ADAPTERS} loaded"] / flat["2 loaded"]
     return [
-        ratio("switch", many, "PEFT set_adapter", "lorahub use", 1000),
-        Row("switch, absolute", flat, 50 / microseconds, 1, f"{microseconds:.1f} µs"),
-        Row("switch, 2 against 17 loaded", flat, 1 / growth, 0.5, f"{growth:.2f}x the time"),
+        speed("switch", many, "PEFT set_adapter", "lorahub use", 1000),
+        Row("switch, absolute", f"{microseconds:.1f} µs", flat, "at most 50 µs", microseconds <= 50),
+        Row("switch with 17 loaded, against 2", f"{growth:.2f}x the time", flat, "at most 2x", growth <= 2),
     ]
 
 
@@ -149,13 +105,11 @@ class Decoding:
 
 
 def decoding(setup: Setup, repetitions: int) -> list[Row]:
-    bare, peft, ours = open_base(setup.base), open_peft(setup.base, setup.folders[:4]), open_ours(setup.base)
-    for ref in setup.refs[:4]:
-        ours.add(ref)
-    ours.use(setup.refs[0])
-    rows = _one_row(bare, peft, ours, repetitions)
-    rows += _mixed(setup, bare, peft, ours, repetitions)
-    return rows + _prefill(bare, peft, ours, repetitions)
+    bare, peft = open_base(setup.base), open_peft(setup.base, setup.folders[:4])
+    ours = open_ours(setup.base, *setup.refs[:4])
+    rows = _one_row(bare, peft, ours, max(STEPS, repetitions))
+    rows += _mixed(setup, bare, peft, ours, max(STEPS, repetitions))
+    return rows + _prefill(setup, bare, peft, ours, repetitions)
 
 
 def _one_row(bare: Any, peft: Any, ours: Model, repetitions: int) -> list[Row]:
@@ -168,12 +122,12 @@ def _one_row(bare: Any, peft: Any, ours: Model, repetitions: int) -> list[Row]:
         with ours.using(None):
             ours_bare.step()
 
-    times = by_turns(steps | {"lorahub without an adapter": step_bare}, max(STEPS, repetitions), warm_up=3)
+    times = by_turns(steps | {"lorahub without an adapter": step_bare}, repetitions, warm_up=3)
     measure = "decode, 1 row, one adapter"
     return [
-        ratio(measure, times, "PEFT", "lorahub", 1.2),
-        share(measure, times, "the bare base", "lorahub", 0.82),
-        share(f"{measure}, against our own base", times, "lorahub without an adapter", "lorahub", 0.82),
+        speed(measure, times, "the bare base", "lorahub", 1.0),
+        speed(measure, times, "PEFT", "lorahub", 2),
+        speed(measure, times, "lorahub without an adapter", "lorahub"),
     ]
 
 
@@ -187,45 +141,51 @@ def _mixed(setup: Setup, bare: Any, peft: Any, ours: Model, repetitions: int) ->
     selection = ours._selection
 
     def step_mixed() -> None:
-        with selection.override(plan):
+        with selection.override(plan, is_call=True):
             mixed.step()
 
-    times = by_turns(
-        {
-            "the bare base": Decoding(bare, 8).step,
-            "PEFT adapter_names": theirs.step,
-            "lorahub mixed": step_mixed,
-            "8 rows with one adapter": one.step,
-        },
-        max(STEPS, repetitions),
-        warm_up=3,
-    )
+    jobs = {
+        "the bare base": Decoding(bare, 8).step,
+        "PEFT adapter_names": theirs.step,
+        "lorahub mixed": step_mixed,
+        "8 rows with one adapter": one.step,
+    }
+    times = by_turns(jobs, repetitions, warm_up=3)
     measure = "decode, 8 rows, 4 adapters mixed"
     return [
-        ratio(measure, times, "PEFT adapter_names", "lorahub mixed", 1.5),
-        share(measure, times, "8 rows with one adapter", "lorahub mixed", 0.85),
+        speed(measure, times, "PEFT adapter_names", "lorahub mixed", 2),
+        speed(measure, times, "8 rows with one adapter", "lorahub mixed", 0.85),
+        speed(measure, times, "the bare base", "lorahub mixed"),
     ]
 
 
-def _prefill(bare: Any, peft: Any, ours: Model, repetitions: int) -> list[Row]:
+def _prefill(setup: Setup, bare: Any, peft: Any, ours: Model, repetitions: int) -> list[Row]:
     tokens = torch.randint(5, 4000, (1, 512), generator=torch.Generator().manual_seed(1))
+    narrow = open_ours(setup.base, setup.refs[0], compute="bfloat16")
 
     @torch.no_grad()
     def run(model: Any) -> None:
         model(input_ids=tokens, use_cache=True, logits_to_keep=1)
 
-    jobs = {"the bare base": lambda: run(bare), "PEFT": lambda: run(peft), "lorahub": lambda: run(ours)}
+    jobs = {
+        "the bare base": lambda: run(bare),
+        "PEFT": lambda: run(peft),
+        "lorahub, float32": lambda: run(ours),
+        "lorahub, bfloat16": lambda: run(narrow),
+    }
     times = by_turns(jobs, repetitions)
     return [
-        share("prefill of 512 tokens, one adapter", times, "the bare base", "lorahub", 0.90),
-        ratio("prefill of 512 tokens, one adapter", times, "PEFT", "lorahub", None),
+        speed("prefill of 512 tokens, float32", times, "the bare base", "lorahub, float32", 0.6),
+        speed("prefill of 512 tokens, bfloat16", times, "the bare base", "lorahub, bfloat16", 0.95),
+        speed("prefill of 512 tokens, float32", times, "PEFT", "lorahub, float32"),
     ]
 
 
 def dora(setup: Setup, repetitions: int) -> list[Row]:
+    assert setup.dora is not None
     peft, ours = open_peft(setup.base, [setup.dora]), open_ours(setup.base, setup.dora)
     times = by_turns({"PEFT": Decoding(peft, 1).step, "lorahub": Decoding(ours, 1).step}, repetitions)
-    return [ratio("DoRA decode, 1 row", times, "PEFT", "lorahub", 5)]
+    return [speed("DoRA decode, 1 row", times, "PEFT", "lorahub", 5)]
 
 
 # --- combining, opening
@@ -246,8 +206,8 @@ def combining(setup: Setup, repetitions: int) -> list[Row]:
     }
     times = by_turns(jobs, repetitions, warm_up=0)
     return [
-        ratio("weighted sum of two adapters, exact", times, "PEFT svd", "lorahub exact", 100),
-        ratio("weighted sum of two adapters, rank 16", times, "PEFT svd", "lorahub rank 16", None),
+        speed("weighted sum of two adapters, exact", times, "PEFT svd", "lorahub exact", 100),
+        speed("weighted sum of two adapters, rank 16", times, "PEFT svd", "lorahub rank 16"),
     ]
 
 
@@ -255,30 +215,45 @@ def opening(setup: Setup, repetitions: int) -> list[Row]:
     open_ours(setup.base)  # leaves the copy
     jobs = {"transformers, quantizing": lambda: open_base(setup.base), "lorahub, again": lambda: open_ours(setup.base)}
     times = by_turns(jobs, repetitions)
-    return [ratio("second load of a 4-bit base", times, "transformers, quantizing", "lorahub, again", 5)]
+    return [speed("second load of a 4-bit base", times, "transformers, quantizing", "lorahub, again", 5)]
 
 
 def memory(setup: Setup) -> list[Row]:
-    """Measure the process's memory while adapters come and go."""
+    """Measure what a loaded base takes, in a process of its own, and what adapters take that come and go."""
+    open_ours(setup.base)  # leaves the 4-bit copy: quantizing takes memory that is given back later
+    command = [sys.executable, "-m", "benchmarks.loaded_memory", str(setup.base)]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    megabytes = {name: value / 2**20 for name, value in found.items()}
+    share = found["ran"] / found["tensors"]
+    base = Row(
+        "memory of a loaded 4-bit base that has run",
+        f"{share:.3f}x its tensors",
+        megabytes,
+        "at most 1.05x",
+        share <= 1.05,
+        "MB",
+    )
+    return [base, *_memory_of_adapters(setup)]
+
+
+def _memory_of_adapters(setup: Setup) -> list[Row]:
+    if len(setup.refs) < ADAPTERS:
+        return []
     ours = open_ours(setup.base)
     tensors = sum(path.stat().st_size for path in (f / "adapter_model.safetensors" for f in setup.folders[:8]))
     ours.add(setup.refs[16])  # whatever the first one costs once
     gc.collect()
-    before = _resident_bytes()
+    before = resident_bytes()
     for ref in setup.refs[:8]:
         ours.add(ref)
-    added = _resident_bytes() - before
+    added = resident_bytes() - before
     for ref in setup.refs[:8]:
         ours.remove(ref)
     gc.collect()
-    kept = _resident_bytes() - before
+    kept = resident_bytes() - before
     megabytes = {"tensors": tensors / 2**20, "resident": added / 2**20, "after removal": kept / 2**20}
+    share, left = added / tensors, kept / tensors
     return [
-        Row("memory of 8 attached adapters", megabytes, tensors / added, 1 / 1.05, f"{added / tensors:.3f}x tensors"),
-        Row("memory after removing them", megabytes, 1 - kept / added, 0.95, f"{kept / tensors:.3f}x tensors"),
+        Row("memory of 8 attached adapters", f"{share:.3f}x tensors", megabytes, "at most 1.05x", share <= 1.05, "MB"),
+        Row("memory after removing them", f"{left:.3f}x tensors", megabytes, "at most 0.05x", left <= 0.05, "MB"),
     ]
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 import hub
 from hub.runtime import Model
 
 RANK = 16
+MODELS = ("135m", "1.1b")
+"""SmolLM2-135M-Instruct, and random weights in the shape of a 1.1B Llama."""
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ADAPTERS = 17
 
@@ -26,21 +28,28 @@ ADAPTERS = 17
 class Setup:
     """folders: of the adapters, all of one shape.  refs: the same ones in the registry's cache."""
 
+    model: str
     base: Path
     folders: list[Path]
     refs: list[str]
-    dora: Path
+    dora: Path | None
 
 
-def open_base(base: Path) -> Any:
-    """Open the base as a PEFT user does: transformers quantizes it, everything else in float32."""
+def fastest_dtype() -> torch.dtype:
+    """Return the type in which bitsandbytes is fastest here: bfloat16 where the CPU multiplies it, and packs for it."""
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def open_base(base: Path, dtype: torch.dtype | None = None) -> Any:
+    """Open the base as a PEFT user does: transformers quantizes it, bitsandbytes multiplies, at its fastest."""
+    dtype = dtype or fastest_dtype()
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
+        bnb_4bit_compute_dtype=dtype,
     )
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=settings).eval()
+    return AutoModelForCausalLM.from_pretrained(base, dtype=dtype, quantization_config=settings).eval()
 
 
 def open_peft(base: Path, folders: list[Path]) -> PeftModel:
@@ -51,12 +60,40 @@ def open_peft(base: Path, folders: list[Path]) -> PeftModel:
     return model
 
 
-def open_ours(base: Path, *refs: str | Path, slots: int = ADAPTERS) -> Model:
-    return hub.load(base, *refs, device="cpu", slots=slots)
+def open_ours(base: Path, *refs: str | Path, slots: int = ADAPTERS, compute: str | None = None) -> Model:
+    return hub.load(base, *refs, device="cpu", slots=slots, compute=compute)
+
+
+def random_1_1b(folder: Path) -> Path:
+    """Write a Llama of TinyLlama's shape with random weights, always the same ones, in bfloat16."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=2_048,
+        intermediate_size=5_632,
+        num_hidden_layers=22,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
 
 
 @contextmanager
-def prepared(root: Path) -> Iterator[Setup]:
+def prepared(root: Path, model: str) -> Iterator[Setup]:
+    """Yield what the measures of `model` need."""
+    if model == "135m":
+        with prepared_135m(root) as setup:
+            yield setup
+        return
+    base = random_1_1b(root / "base")
+    os.environ["LORAHUB_CACHE"] = str(root / "cache")
+    folders = _write_adapters(base, root, count=4)
+    yield Setup(model, base, folders, [str(folder) for folder in folders], None)
+
+
+@contextmanager
+def prepared_135m(root: Path) -> Iterator[Setup]:
     """Yield the setup; the registry that fills the cache is stopped before anything is measured."""
     from hub.api import client_settings
     from hub.demo.smollm2 import ensure_smollm2
@@ -72,15 +109,15 @@ def prepared(root: Path) -> Iterator[Setup]:
         for ref in refs:
             hub.pull(ref)
     os.environ["LORAHUB_OFFLINE"] = "1"
-    yield Setup(base, folders, refs, dora)
+    yield Setup("135m", base, folders, refs, dora)
 
 
-def _write_adapters(base: Path, root: Path) -> list[Path]:
+def _write_adapters(base: Path, root: Path, count: int = ADAPTERS) -> list[Path]:
     """Let PEFT write one adapter, and make others of other weights from it."""
     first = _write(base, root / "a0")
     folders = [first]
     state = load_file(first / "adapter_model.safetensors")
-    for number in range(1, ADAPTERS):
+    for number in range(1, count):
         torch.manual_seed(number)
         folder = root / f"a{number}"
         folder.mkdir()
