@@ -20,15 +20,15 @@ from hub.settings import ServerSettings
 
 QUERIES: dict[str, Query] = {
     "everything": Query(),
-    "common base": Query(base=("org-0/model-0",)),
-    "task and license": Query(task=("qa",), license=("mit",)),
-    "rare tag": Query(tag=("tag200",)),
-    "fits rank 16": Query(rank_max=16, target=("q_proj", "v_proj")),
+    "common base": Query(having={"base": ("org-0/model-0",)}),
+    "task and license": Query(having={"task": ("qa",), "license": ("mit",)}),
+    "rare tag": Query(having={"tag": ("tag200",)}),
+    "fits rank 16": Query(rank_max=16, having={"target": ("q_proj", "v_proj")}),
     "common word": Query(text="word0"),
     "rare words": Query(text="word90 word3"),
-    "word and base": Query(text="word1", base=("org-1/model-1",)),
-    "by downloads": Query(sort="downloads", task=("chat",)),
-    "by name": Query(sort="name", method=("dora",), license=("gemma",)),
+    "word and base": Query(text="word1", having={"base": ("org-1/model-1",)}),
+    "by downloads": Query(sort="downloads", having={"task": ("chat",)}),
+    "by name": Query(sort="name", having={"method": ("dora",), "license": ("gemma",)}),
 }
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from hub.adapter.facets import FACETS
 from hub.client.records import AdapterInfo
 
 from .terminal.options import registry_option
 from .terminal.output import Output, cell, date_text, note, printing
 
+P = ParamSpec("P")
+R = TypeVar("R")
 SORTS = click.Choice(["recent", "new", "downloads", "name"])
+
+
+def facet_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command be narrowed by each facet that has a word of help."""
+    for facet in reversed(FACETS):
+        if facet.help:
+            kind = None if facet.kind is str else facet.kind
+            command = click.option(f"--{facet.name.replace('_', '-')}", type=kind, help=facet.help)(command)
+    return command
 
 
 @click.command("list")
@@ -27,17 +40,11 @@ def list_(namespace: str | None, sort: str, limit: int, registry: str | None, ou
 
 @click.command("search")
 @click.argument("text", nargs=-1)
-@click.option("--task", help="What the adapter does.")
-@click.option("--base", help="Base model's id.")
-@click.option("--method", help="lora, rslora, dora, …")
+@facet_options
 @click.option("--rank-max", type=click.IntRange(1), help="Largest effective rank, e.g. vLLM's max_lora_rank.")
 @click.option("--rank-min", type=click.IntRange(1), help="Smallest effective rank.")
 @click.option("--size-max", type=click.IntRange(1), metavar="MB", help="Largest size of all files, in megabytes.")
 @click.option("--metric", multiple=True, metavar="CONDITION", help="On an attached metric, e.g. 'accuracy>=0.9'.")
-@click.option("--target", help="A module that it adapts, e.g. q_proj.")
-@click.option("--dtype", help="F32, F16, BF16.")
-@click.option("--license", help="SPDX id, e.g. apache-2.0.")
-@click.option("--tag")
 @click.option("--sort", type=SORTS, default="recent", show_default=True)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @registry_option
@@ -52,10 +59,10 @@ def search(
 
 def _show(filters: dict[str, Any], limit: int, registry: str | None, out: Output) -> None:
     from hub.api import client_settings
-    from hub.client.api import Client, Query
+    from hub.client.api import Client, Search
 
     with Client(client_settings(registry)) as client:
-        found, total = client.search_counted(Query(**filters), limit)
+        found, total = client.search_counted(Search.of(**filters), limit)
     if out.as_json:
         out.json([dict(item.raw) for item in found])
         return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from hub.adapter.provenance import Provenance
 from hub.adapter.publication import Publication, Said
-from hub.client.api import Client, Query
+from hub.client.api import Client, Search
 from hub.client.progress import Observer
 from hub.client.recorded import recorded_base
 from hub.client.records import AdapterInfo, VersionInfo
@@ -128,7 +128,7 @@ def search(text: str = "", *, limit: int = 100, registry: str | None = None, **f
         (a tuple of conditions such as `accuracy>=0.9`); sort is new, downloads, recent or name.
     """
     with Client(client_settings(registry)) as client:
-        return client.search_counted(Query(text=text, **filters), limit)[0]  # type: ignore[arg-type]
+        return client.search_counted(Search.of(text, **filters), limit)[0]
 
 
 def info(ref: str | AdapterRef, *, registry: str | None = None, observer: Observer | None = None) -> VersionInfo:

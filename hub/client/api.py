@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import quote
 
+from hub.adapter.facets import FACETS
 from hub.adapter.publication import Publication
 from hub.client.connection import Connection
 from hub.client.records import AdapterInfo, AliasInfo, Identity, Reader, SearchPage, UploadPlan, VersionInfo
@@ -16,24 +17,18 @@ from hub.settings import ClientSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A search.  Empty fields restrict nothing.
+class Search:
+    """What to search for.  Empty fields restrict nothing.
 
-    size_max: bytes.  metric: conditions such as `accuracy>=0.9`.  sort: new, downloads, recent or name.
+    having: a facet's name -> the wanted value, or several.  size_max: bytes.  metric: conditions such as
+    `accuracy>=0.9`.  sort: new, downloads, recent or name.
     """
 
     text: str = ""
-    namespace: str | None = None
-    task: str | None = None
-    base: str | None = None
-    method: str | None = None
+    having: Mapping[str, object] = field(default_factory=dict)
     rank_min: int | None = None
     rank_max: int | None = None
     size_max: int | None = None
-    license: str | None = None
-    tag: str | None = None
-    target: str | None = None
-    dtype: str | None = None
     metric: tuple[str, ...] = ()
     sort: str = "recent"
     limit: int = 100
@@ -41,8 +36,14 @@ class Query:
     facets: bool = False
 
     def to_params(self) -> dict[str, Any]:
-        names = (field.name for field in fields(self) if field.name != "text")
-        return {"q": self.text} | {name: getattr(self, name) for name in names}
+        names = (field.name for field in fields(self) if field.name not in {"text", "having"})
+        return {"q": self.text} | dict(self.having) | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def of(cls, text: str = "", **filters: Any) -> Search:
+        """Take facets by their names, beside the other fields.  Raises TypeError for what is neither."""
+        having = {facet.name: filters.pop(facet.name) for facet in FACETS if facet.name in filters}
+        return cls(text, having, **filters)
 
 
 class Client:
@@ -75,10 +76,10 @@ class Client:
         body = Reader(self.connection.get_json(f"{_adapter_path(name)}/versions"), "list of versions")
         return tuple(VersionInfo.from_json(item) for item in body.items("items"))
 
-    def search(self, query: Query) -> SearchPage:
+    def search(self, query: Search) -> SearchPage:
         return SearchPage.from_json(self.connection.get_json("/api/v1/adapters", query.to_params()))
 
-    def search_counted(self, query: Query, at_most: int) -> tuple[list[AdapterInfo], int]:
+    def search_counted(self, query: Search, at_most: int) -> tuple[list[AdapterInfo], int]:
         """Return up to `at_most` adapters, from as many pages as that takes, and how many there are in all."""
         found: list[AdapterInfo] = []
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -185,23 +185,21 @@ class MetricFilter:
     value: float
 
 
+Having = Mapping[str, Sequence[str]]
+"""A facet's name -> values, each as `Facet.term` writes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for.  Several values of `tag` and `target` must all match; of any other field, one of them."""
+    """What to look for.
+
+    having: the wanted values of each facet; of some facets all must be there, of the others one (`Facet.all_of`).
+    """
 
     text: str = ""
-    namespace: tuple[str, ...] = ()
-    task: tuple[str, ...] = ()
-    base: tuple[str, ...] = ()
-    method: tuple[str, ...] = ()
-    license: tuple[str, ...] = ()
-    dtype: tuple[str, ...] = ()
-    tag: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()
-    rank: tuple[int, ...] = ()
+    having: Having = field(default_factory=dict)
     rank_max: int | None = None
     rank_min: int | None = None
-    alpha: tuple[float, ...] = ()
     size_max: int | None = None
     metrics: tuple[MetricFilter, ...] = ()
     sort: Sort = "recent"

@@ -43,7 +43,6 @@ def targeted(config: LoraConfig, modules: Mapping[str, nn.Module]) -> list[str]:
         name
         for name, module in modules.items()
         if (dense.is_linear(module) or dense.is_embedding(module))
-        and not is_saved_module(name, config.modules_to_save)
         and rule.includes(name, _shape(module))
     ]
 

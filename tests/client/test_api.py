@@ -78,13 +78,13 @@ def test_info_and_search_tell_what_the_registry_knows(at_home):
 
 
 def test_a_search_longer_than_a_page_is_whole(at_home, monkeypatch):
-    from hub.client.api import Client, Query
+    from hub.client.api import Client, Search
     from hub.settings import ClientSettings
 
     for number in range(5):
         hub.push(write_adapter(at_home / f"paged{number}", seed=80 + number), f"lib-paged/a{number}", task="paged")
     with Client(ClientSettings.from_env()) as client:
-        found, total = client.search_counted(Query(task="paged", limit=2, sort="name"), at_most=4)
+        found, total = client.search_counted(Search.of(task="paged", limit=2, sort="name"), at_most=4)
     assert [item.name.name for item in found] == ["a0", "a1", "a2", "a3"]
     assert total == 5
 

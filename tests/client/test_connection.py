@@ -7,7 +7,7 @@ import time
 import httpx2
 import pytest
 
-from hub.client.api import Client, Query
+from hub.client.api import Client, Search
 from hub.client.connection import Connection
 from hub.errors import InvalidRequest, NetworkError, Offline, TooManyRequests, Unauthenticated
 from hub.refs import AdapterName, AdapterRef
@@ -106,7 +106,7 @@ def test_the_proxy_of_the_environment_is_asked_for_other_machines(tmp_path, monk
 
 def test_the_search_is_asked_as_the_api_reads_it(tmp_path):
     with blob_server(blobs={SEARCH: EMPTY_PAGE}) as server:
-        assert Client(ClientSettings(server.url, None, tmp_path)).search(Query()).total == 0
+        assert Client(ClientSettings(server.url, None, tmp_path)).search(Search()).total == 0
 
 
 def test_an_alias_with_a_slash_is_one_path_segment(tmp_path):

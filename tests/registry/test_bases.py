@@ -63,7 +63,7 @@ def test_renamed_base_is_found_by_both_names_everywhere(world: World) -> None:
     world.registry.bases.update(world.admin, "org/model", new_id="new-org/model", add_aliases=["meta/model"])
     for name in ("org/model", "new-org/model", "meta/model"):
         assert world.registry.bases.get(ANONYMOUS, name).id == "new-org/model"
-        assert world.registry.adapters.search(ANONYMOUS, Query(base=(name,))).total == 1
+        assert world.registry.adapters.search(ANONYMOUS, Query(having={"base": (name,)})).total == 1
     assert world.registry.versions.resolve(ANONYMOUS, ref("task/qa")).base == "new-org/model"
     again = world.push("task/two", world.adapter(seed=2, base="org/model")).version
     assert again.base == "new-org/model"
@@ -105,7 +105,7 @@ def test_rebinding_changes_the_catalog_and_not_the_manifest_and_is_audited(world
     assert (before.base, after.base) == ("org/wrong", "org/right")
     assert after.manifest_json == before.manifest_json
     assert after.digest == before.digest
-    assert world.registry.adapters.search(ANONYMOUS, Query(base=("org/right",))).total == 2
+    assert world.registry.adapters.search(ANONYMOUS, Query(having={"base": ("org/right",)})).total == 2
     event = world.registry.audit.list(world.admin, "task", limit=1)[0]
     assert (event.action, event.details) == ("version.rebind", {"before": "org/wrong", "after": "org/right"})
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from hub.adapter.facets import COUNTED, FACETS
 from hub.errors import InvalidRequest
 from hub.registry.db.models import AdapterRow, TermChunkRow, TermRow
 from hub.registry.rights.access import ANONYMOUS
@@ -55,20 +56,27 @@ def everything(world: World) -> list[Adapter]:
 
 
 def matches(adapter: Adapter, query: Query) -> bool:
+    wanted = query.having
     return (
-        (not query.task or adapter.task in query.task)
-        and (not query.base or adapter.base in query.base)
-        and (not query.license or adapter.license in query.license)
-        and (not query.method or adapter.method in query.method)
-        and (not query.namespace or adapter.name.namespace in query.namespace)
-        and set(query.tag) <= set(adapter.tags)
-        and set(query.target) <= set(adapter.target_modules)
-        and (not query.rank or adapter.rank in query.rank)
+        ("task" not in wanted or adapter.task in wanted["task"])
+        and ("base" not in wanted or adapter.base in wanted["base"])
+        and ("license" not in wanted or adapter.license in wanted["license"])
+        and ("method" not in wanted or adapter.method in wanted["method"])
+        and ("namespace" not in wanted or adapter.name.namespace in wanted["namespace"])
+        and set(wanted.get("tag", ())) <= set(adapter.tags)
+        and set(wanted.get("target", ())) <= set(adapter.target_modules)
+        and ("rank" not in wanted or str(adapter.rank) in wanted["rank"])
+        and ("alpha" not in wanted or adapter.alpha in map(float, wanted["alpha"]))
         and (query.rank_max is None or (adapter.rank or 0) <= query.rank_max)
         and (query.rank_min is None or (adapter.rank or 0) >= query.rank_min)
-        and (not query.alpha or adapter.alpha in query.alpha)
         and (query.size_max is None or (adapter.size_bytes or 0) <= query.size_max)
     )
+
+
+def asking(**options: Any) -> Query:
+    """Take facets by their names, beside the other fields of a query."""
+    having = {facet.name: options.pop(facet.name) for facet in FACETS if facet.name in options}
+    return Query(having=having, **options)
 
 
 def counted(adapters: list[Adapter], field: str) -> dict[str, int]:
@@ -88,8 +96,8 @@ QUERIES: list[dict[str, Any]] = [
     {"tag": ("a", "b")},
     {"target": ("q_proj", "v_proj"), "method": ("rslora",)},
     {"rank_max": 2},
-    {"rank_min": 3, "alpha": (8.0,)},
-    {"rank": (4,), "rank_max": 2},
+    {"rank_min": 3, "alpha": ("8",)},
+    {"rank": ("4",), "rank_max": 2},
     {"namespace": ("lab",), "size_max": 1_100},
     {"base": ("nobody/nothing",)},
 ]
@@ -110,7 +118,7 @@ def test_every_filter_finds_what_looking_at_each_adapter_finds(catalog: World) -
     rows = everything(catalog)
     for actor, visible in ((catalog.admin, rows), (ANONYMOUS, [row for row in rows if not row.private])):
         for options in QUERIES:
-            query = Query(limit=100, **options)
+            query = asking(limit=100, **options)
             page = catalog.registry.adapters.search(actor, query)
             wanted = [row.name for row in visible if matches(row, query)]
             assert [item.name for item in page.items] == wanted, options
@@ -120,11 +128,11 @@ def test_every_filter_finds_what_looking_at_each_adapter_finds(catalog: World) -
 def test_facets_count_what_is_there_without_the_fields_own_filter(catalog: World) -> None:
     rows = [row for row in everything(catalog) if not row.private]
     for options in QUERIES:
-        page = catalog.registry.adapters.search(ANONYMOUS, Query(**options))
-        for field in facets.SHOWN:
+        page = catalog.registry.adapters.search(ANONYMOUS, asking(**options))
+        for field in (facet.name for facet in COUNTED):
             own = {"rank", "rank_max", "rank_min"} if field == "rank" else {field}
             others = options if field in {"tag", "target"} else {k: v for k, v in options.items() if k not in own}
-            among = [row for row in rows if matches(row, Query(**others))]
+            among = [row for row in rows if matches(row, asking(**others))]
             assert {item.value: item.count for item in page.facets[field]} == counted(among, field), (options, field)
 
 
@@ -162,7 +170,7 @@ def test_page_is_the_same_whether_the_index_is_walked_or_the_matches_are_sorted(
 
     for options in QUERIES:
         for sort in ("recent", "downloads", "name"):
-            query = Query(sort=sort, limit=7, **options)  # type: ignore[arg-type]
+            query = asking(sort=sort, limit=7, **options)  # type: ignore[arg-type]
             sorted_matches = pages(query)
             monkeypatch.setattr("hub.registry.library.catalog._FEW", 0)
             assert pages(query) == sorted_matches

@@ -103,7 +103,7 @@ def test_a_first_push_while_its_base_gets_another_name_is_found_by_that(
         lambda: world.push("task/qa", folder),
         lambda: world.registry.bases.update(world.admin, base, new_id="org/renamed"),
     )
-    assert world.registry.adapters.search(ANONYMOUS, Query(base=("org/renamed",))).total == 2
+    assert world.registry.adapters.search(ANONYMOUS, Query(having={"base": ("org/renamed",)})).total == 2
     assert world.registry.upkeep.check().ok
 
 

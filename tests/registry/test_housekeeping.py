@@ -379,7 +379,7 @@ def test_backup_restores_into_either_database(
             assert theirs == ours
         assert copy.registry.tokens.authenticate(secret).user == "admin"
         assert copy.registry.audit.list(world.admin) == world.registry.audit.list(world.admin)
-        query = Query(text="qa", license=("mit",))
+        query = Query(text="qa", having={"license": ("mit",)})
         assert (
             copy.registry.adapters.search(ANONYMOUS, query).facets
             == world.registry.adapters.search(ANONYMOUS, query).facets

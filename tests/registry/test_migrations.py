@@ -83,7 +83,7 @@ def test_up_and_down_keeps_the_rows(world: World) -> None:
     assert {name: rows for name, rows in after.items() if name not in CHANGED} == {
         name: rows for name, rows in before.items() if name not in CHANGED
     }
-    assert world.registry.adapters.search(ANONYMOUS, Query(text="qa", task=())).total == 1, "the index was built anew"
+    assert world.registry.adapters.search(ANONYMOUS, Query(text="qa")).total == 1, "the index was built anew"
     assert world.registry.upkeep.check().problems == ()
     assert world.push("task/qa", seed=3).version.number == 3
 

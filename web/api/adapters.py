@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from hub.adapter.facets import FACETS
 from hub.registry.values import Query
 
 from ..http.identity import current_actor, registry
@@ -25,7 +26,6 @@ def search(args: dict[str, Any]) -> Response:
 
 
 def to_query(args: dict[str, Any]) -> Query:
-    lists = ("namespace", "task", "base", "method", "license", "dtype", "tag", "target", "rank")
     return Query(
         text=args["q"],
         metrics=tuple(metric_filter(text) for text in args["metric"]),
@@ -36,7 +36,7 @@ def to_query(args: dict[str, Any]) -> Query:
         rank_max=args["rank_max"],
         size_max=args["size_max"],
         with_facets=args["facets"],
-        **{name: tuple(args[name]) for name in lists},
+        having={facet.name: tuple(map(facet.term, args[facet.name])) for facet in FACETS},
     )
 
 

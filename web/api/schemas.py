@@ -6,7 +6,11 @@ document, and the fuzzing test holds every answer against that.
 
 from __future__ import annotations
 
+from typing import Any
+
 from marshmallow import Schema, fields, validate
+
+from hub.adapter.facets import FACETS, Facet
 
 from .fields import Count, HeaderText, QueryCount, Text, choice, sha256_field, texts
 
@@ -19,19 +23,22 @@ Json = fields.Dict
 # Requests ------------------------------------------------------------------------------------------------------------
 
 
+def facet_field(facet: Facet) -> fields.List[Any]:
+    """Return the parameter that a facet is in a search."""
+    if facet.kind is int:
+        return fields.List(QueryCount(most=1_000_000), load_default=list, validate=validate.Length(max=20))
+    if facet.kind is float:
+        return fields.List(fields.Float(allow_nan=False), load_default=list, validate=validate.Length(max=20))
+    return texts(load_default=list)
+
+
 class SearchArgs(Schema):
     """A field that is given several times finds any of its values; tags and targets must all be there."""
 
+    class Meta:
+        include = {facet.name: facet_field(facet) for facet in FACETS}  # noqa: RUF012
+
     q = Text(most=400, load_default="")
-    namespace = texts(load_default=list)
-    task = texts(load_default=list)
-    base = texts(load_default=list)
-    method = texts(load_default=list)
-    license = texts(load_default=list)
-    dtype = texts(load_default=list)
-    tag = texts(load_default=list)
-    target = texts(load_default=list)
-    rank = fields.List(QueryCount(most=1_000_000), load_default=list, validate=validate.Length(max=20))
     rank_min = QueryCount(most=1_000_000, load_default=None)
     rank_max = QueryCount(most=1_000_000, load_default=None)
     size_max = QueryCount(load_default=None)

@@ -95,7 +95,7 @@ def adapter_feed(namespace: str, name: str) -> Response:
 
 def namespace_feed(namespace: str) -> Response:
     shown = registry().namespaces.get(current_actor(), namespace)
-    query = Query(namespace=(namespace,), sort="recent", limit=FEED_SIZE, with_facets=False)
+    query = Query(having={"namespace": (namespace,)}, sort="recent", limit=FEED_SIZE, with_facets=False)
     adapters = registry().adapters.search(current_actor(), query).items
     newest = [
         registry().versions.resolve(current_actor(), each.name.at(each.latest)) for each in adapters if each.latest

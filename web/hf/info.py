@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -134,7 +135,7 @@ def role_in_org(role: str) -> str:
 
 def repositories_of(namespace: str) -> Response:
     """List the repositories of a namespace with their sizes, as `hf repos ls --namespace` asks for them."""
-    page = _search(Query(namespace=(namespace,), limit=_query_limit(), with_facets=False))
+    page = _search(Query(having={"namespace": (namespace,)}, limit=_query_limit(), with_facets=False))
     return jsonify([_repository(adapter) for adapter in page.items])
 
 
@@ -144,7 +145,7 @@ def my_repositories() -> Response:
     if actor.user is None:
         raise Unauthenticated("Nobody is logged in: send a token.")
     mine = tuple(sorted({actor.user, *registry().namespaces.roles(actor)}))
-    page = _search(Query(namespace=mine, limit=_query_limit(), with_facets=False))
+    page = _search(Query(having={"namespace": mine}, limit=_query_limit(), with_facets=False))
     return jsonify([_repository(adapter) for adapter in page.items])
 
 
@@ -163,44 +164,41 @@ def auth_check(namespace: str, name: str) -> Response:
 
 def _query() -> Query:
     args = request.args
-    fields: dict[str, list[str]] = {"base": [], "license": [], "task": [], "tag": []}
+    having: dict[str, list[str]] = {"base": [], "license": [], "task": [], "tag": []}
     for value in args.getlist("filter") + args.getlist("tags"):
         for part in value.split(","):
-            _sort_filter(part.strip(), fields)
-    fields["task"] += args.getlist("pipeline_tag")
+            _sort_filter(part.strip(), having)
+    having["task"] += args.getlist("pipeline_tag")
     return Query(
         text=args.get("search", ""),
-        namespace=tuple(args.getlist("author")),
+        having=having | {"namespace": args.getlist("author")},
         sort=_SORTS.get(args.get("sort", ""), "recent"),
         limit=_query_limit(),
         cursor=args.get("cursor"),
         with_facets=False,
-        **{field: tuple(values) for field, values in fields.items()},  # type: ignore[arg-type]
     )
 
 
-def _sort_filter(value: str, fields: dict[str, list[str]]) -> None:
+def _sort_filter(value: str, having: dict[str, list[str]]) -> None:
     """Put one filter of the Hub's into the field that it is here: `base_model:adapter:X`, `license:mit`, a tag."""
     kind, colon, rest = value.partition(":")
     if not value or value in _EVERY_ADAPTER_IS:
         return
     if kind == "base_model" and colon:
-        fields["base"].append(rest.removeprefix("adapter:"))
+        having["base"].append(rest.removeprefix("adapter:"))
     elif kind in {"license", "task"} and colon:
-        fields[kind].append(rest)
+        having[kind].append(rest)
     else:
-        fields["tag"].append(value)
+        having["tag"].append(value)
 
 
 def _search(query: Query) -> Page:
     """Search; a plain filter that is no adapter's tag may be a task, which is a tag on the Hub."""
     page = registry().adapters.search(current_actor(), query)
-    if page.total or not query.tag or query.task:
+    tags = query.having.get("tag", ())
+    if page.total or not tags or query.having.get("task"):
         return page
-    retried = Query(
-        text=query.text, namespace=query.namespace, task=query.tag[:1], base=query.base, license=query.license,
-        tag=query.tag[1:], sort=query.sort, limit=query.limit, cursor=query.cursor, with_facets=False,
-    )  # fmt: skip
+    retried = replace(query, having={**query.having, "task": tags[:1], "tag": tags[1:]})
     return registry().adapters.search(current_actor(), retried)
 
 

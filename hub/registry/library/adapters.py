@@ -9,6 +9,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hub.adapter.facets import KEPT
 from hub.errors import Conflict, InvalidRequest
 from hub.refs import AdapterName, AdapterRef
 from hub.registry.accounts import quotas
@@ -202,10 +203,10 @@ def refresh(session: Session, row: AdapterRow) -> None:
 
 
 def _show(row: AdapterRow, version: VersionRow) -> None:
-    row.description, row.task, row.license = version.description, version.task, version.license
-    row.tags, row.target_modules = list(version.tags), list(version.target_modules)
-    row.base_id, row.rank, row.alpha = version.base_id, version.rank, version.alpha
-    row.method, row.dtype, row.size_bytes = version.method, version.dtype, version.size_bytes
+    row.description, row.base_id, row.size_bytes = version.description, version.base_id, version.size_bytes
+    for facet in KEPT:
+        kept = getattr(version, facet.column)
+        setattr(row, facet.column, list(kept) if isinstance(kept, list) else kept)
 
 
 # Values ----------------------------------------------------------------------------------------------------------

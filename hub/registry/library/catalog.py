@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from hub.adapter.facets import COUNTED, FACETS
 from hub.errors import InvalidRequest
 from hub.registry.context import Context
 from hub.registry.db.models import AdapterRow, BaseAliasRow, BaseRow, BlobRow, MetricRow, NamespaceRow, VersionRow
@@ -48,8 +49,7 @@ ORDERS: dict[str, Order] = {
     "downloads": Order(AdapterRow.downloads, True),
     "name": Order(AdapterRow.full_name, False),
 }
-_ANY_OF = ("namespace", "task", "base", "method", "license", "dtype")
-_ALL_OF = ("tag", "target")
+_BASE, _RANK = (next(facet for facet in FACETS if facet.name == name) for name in ("base", "rank"))
 
 
 def search(context: Context, actor: Actor, query: Query) -> Page:
@@ -105,16 +105,15 @@ def _visible(session: Session, actor: Actor) -> int:
 
 def _filters(session: Session, query: Query) -> dict[str, int]:
     """Return one set per field that the query narrows."""
-    asked = {field: tuple(getattr(query, field)) for field in (*_ANY_OF, *_ALL_OF)}
-    asked["base"] = tuple(_base_names(session, asked["base"]))
-    asked["rank"] = tuple(_ranks(session, query))
-    asked["alpha"] = tuple(f"{alpha:g}" for alpha in query.alpha)
-    sets = facets.load(session, [(field, value) for field, values in asked.items() for value in values])
+    asked = {facet: tuple(map(facet.term, query.having.get(facet.name, ()))) for facet in FACETS}
+    asked[_BASE] = tuple(_base_names(session, asked[_BASE]))
+    asked[_RANK] = tuple(_ranks(session, query, asked[_RANK]))
+    sets = facets.load(session, [(facet.name, value) for facet, values in asked.items() for value in values])
     filters: dict[str, int] = {}
-    for field, values in asked.items():
-        if values or (field == "rank" and _narrows_rank(query)):
-            found = [sets.get((field, value), 0) for value in values]
-            filters[field] = reduce(operator.and_, found) if field in _ALL_OF else _union(found)
+    for facet, values in asked.items():
+        if values or (facet is _RANK and _narrows_rank(query)):
+            found = [sets.get((facet.name, value), 0) for value in values]
+            filters[facet.name] = reduce(operator.and_, found) if facet.all_of else _union(found)
     matching = text_index.find(session, query.text)
     if matching is not None:
         filters["text"] = bitmaps.from_ids(matching)
@@ -127,16 +126,16 @@ def _filters(session: Session, query: Query) -> dict[str, int]:
 
 
 def _narrows_rank(query: Query) -> bool:
-    return bool(query.rank) or query.rank_max is not None or query.rank_min is not None
+    return bool(query.having.get("rank")) or query.rank_max is not None or query.rank_min is not None
 
 
-def _ranks(session: Session, query: Query) -> Iterable[str]:
+def _ranks(session: Session, query: Query, asked: Sequence[str]) -> Iterable[str]:
     """Return the ranks that are there and wanted.  There are few different ones, so a range is a list of values."""
     if query.rank_max is None and query.rank_min is None:
-        return [str(rank) for rank in query.rank]
+        return asked
     low, high = query.rank_min or 0, query.rank_max if query.rank_max is not None else 1 << 30
     known = (int(value) for value in facets.values_of(session, "rank"))
-    return [str(rank) for rank in known if low <= rank <= high and (not query.rank or rank in query.rank)]
+    return [str(rank) for rank in known if low <= rank <= high and (not asked or str(rank) in asked)]
 
 
 def _base_names(session: Session, given: Sequence[str]) -> Iterable[str]:
@@ -166,11 +165,11 @@ def _with_metric(wanted: MetricFilter) -> Select[int]:
 
 def _count_facets(session: Session, visible: int, filters: Mapping[str, int]) -> dict[str, tuple[FacetValue, ...]]:
     """Count each field's commonest values among the matches of all the *other* filters."""
-    counted: dict[str, list[FacetValue]] = {field: [] for field in facets.SHOWN}
+    counted: dict[str, list[FacetValue]] = {facet.name: [] for facet in COUNTED}
     others = {
-        field: reduce(operator.and_, (found for name, found in filters.items() if name != field), visible)
-        for field in facets.SHOWN
-        if field not in _ALL_OF
+        facet.name: reduce(operator.and_, (found for name, found in filters.items() if name != facet.name), visible)
+        for facet in COUNTED
+        if not facet.all_of
     }
     everything = reduce(operator.and_, filters.values(), visible)
     for (field, value), members in facets.load_common(session).items():

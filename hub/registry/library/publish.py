@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.adapter.content import AdapterContent
+from hub.adapter.facets import KEPT
 from hub.adapter.files import build_manifest
 from hub.adapter.publication import Publication
 from hub.errors import Conflict, FileNotFound, InvalidManifest
@@ -269,18 +270,13 @@ def _insert(at: Locked, proposal: Proposal) -> VersionRow:
 
 def facts_of(manifest: Manifest, content: AdapterContent) -> dict[str, object]:
     """Return the columns of a version that follow from its content alone."""
-    config = content.config
-    return {
+    facts: dict[str, object] = {
         "digest": manifest.digest,
         "size_bytes": manifest.size_bytes,
         "file_count": len(manifest.files),
-        "rank": config.effective_rank,
-        "alpha": config.alpha,
-        "method": config.method,
-        "target_modules": list(content.target_names)[:100],
-        "dtype": content.dtype,
         "parameters": content.parameters,
     }
+    return facts | {facet.column: facet.read(content) for facet in KEPT if facet.read is not None}
 
 
 def _add_lineage(

@@ -15,14 +15,12 @@ from sqlalchemy import Select, delete, select, text, tuple_, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from hub.adapter.facets import COUNTED, KEPT
 from hub.registry.db.models import AdapterRow, BaseRow, NamespaceRow, TermChunkRow, TermRow
 from hub.registry.db.row_locks import hold_base, lock_namespace
 from hub.registry.search import bitmaps, text_index
 
 Term = tuple[str, str]
-SHOWN = ("task", "base", "method", "rank", "license", "dtype", "tag", "target")
-"""The fields that a search page counts; `namespace`, `alpha` and `visibility` are only filtered by."""
-
 VALUES_PER_FACET = 50
 _PAGE = 1_000
 
@@ -53,20 +51,10 @@ def terms_of(session: Session, row: AdapterRow) -> set[Term]:
     if row.deleted_at is not None or not row.recent_id:
         return set()
     namespace = session.get_one(NamespaceRow, row.namespace_id)
-    single = {
-        "visibility": "private" if row.private or namespace.private else "public",
-        "namespace": namespace.name,
-        "task": row.task,
-        "base": session.get_one(BaseRow, row.base_id).name if row.base_id else None,
-        "method": row.method,
-        "license": row.license,
-        "dtype": row.dtype,
-        "rank": str(row.rank) if row.rank is not None else None,
-        "alpha": f"{row.alpha:g}" if row.alpha is not None else None,
-    }
-    terms = {(field, value) for field, value in single.items() if value}
-    terms |= {("tag", tag) for tag in row.tags}
-    return terms | {("target", target) for target in row.target_modules}
+    terms = {("visibility", "private" if row.private or namespace.private else "public"), ("namespace", namespace.name)}
+    if row.base_id:
+        terms.add(("base", session.get_one(BaseRow, row.base_id).name))
+    return terms | {(facet.name, term) for facet in KEPT for term in facet.terms(getattr(row, facet.column))}
 
 
 def text_of(session: Session, row: AdapterRow) -> str:
@@ -115,7 +103,7 @@ def _common_values() -> Select[str, str, int, bytes]:
             .limit(VALUES_PER_FACET)
             .subquery()
         )
-        for field in SHOWN
+        for field in (facet.name for facet in COUNTED)
     ]
     common = union_all(*parts).subquery()
     query = select(common.c.field, common.c.value, TermChunkRow.chunk, TermChunkRow.bits)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from werkzeug.datastructures import MultiDict
 
+from hub.adapter.facets import COUNTED, Facet
 from hub.errors import InvalidRef, InvalidRequest
 from hub.refs import AdapterRef
 from hub.registry.values import FacetValue, Page, Query, Sort
@@ -22,18 +23,8 @@ LIMITS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
 )
 """Limits of which one may be chosen: (field, title, choices)."""
 
-_FACETS: tuple[tuple[str, str], ...] = (
-    ("task", "Task"),
-    ("base", "Base model"),
-    ("target", "Target modules"),
-    ("method", "Method"),
-    ("dtype", "Weights"),
-    ("license", "License"),
-    ("tag", "Tags"),
-    ("rank", "Rank"),
-)
 _SORTS: tuple[tuple[Sort, str], ...] = (("recent", "Recently updated"), ("downloads", "Downloads"), ("new", "New"))
-_KEPT = ("q", "sort", *(field for field, _, _ in LIMITS), *(name for name, _ in _FACETS))
+_KEPT = ("q", "sort", *(field for field, _, _ in LIMITS), *(facet.name for facet in COUNTED))
 
 Urls = Callable[[Mapping[str, Sequence[str]]], str]
 
@@ -49,7 +40,7 @@ class FacetLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Facet:
+class ShownFacet:
     """A field with its values; `rest` are folded away."""
 
     title: str
@@ -61,8 +52,8 @@ class Facet:
 class ListingView:
     """Everything that the list page shows beside the adapters themselves."""
 
-    limits: tuple[Facet, ...]
-    facets: tuple[Facet, ...]
+    limits: tuple[ShownFacet, ...]
+    facets: tuple[ShownFacet, ...]
     sorts: tuple[FacetLink, ...]
     filters: tuple[FacetLink, ...]
     clear: str
@@ -75,17 +66,15 @@ def parse_query(args: MultiDict[str, str], namespace: str | None = None) -> Quer
     sort = args.get("sort") or "recent"
     if sort not in get_args(Sort):
         raise InvalidRequest(f"Adapters can't be sorted by {sort[:40]!r}; choose {', '.join(get_args(Sort))}.")
-    fields: dict[str, Any] = {name: tuple(args.getlist(name)) for name, _ in _FACETS if name != "rank"}
+    having = {facet.name: tuple(_value(facet, text) for text in args.getlist(facet.name)) for facet in COUNTED}
     return Query(
         text=_searched(args.get("q", "").strip()),
-        namespace=(namespace,) if namespace else (),
-        rank=tuple(_number(text, "rank") for text in args.getlist("rank")),
+        having=having | {"namespace": (namespace,) if namespace else ()},
         rank_max=_number(args["rank_max"], "rank_max") if args.get("rank_max") else None,
         size_max=_number(args["size_max"], "size_max") if args.get("size_max") else None,
         sort=sort,  # type: ignore[arg-type]  # checked against the literal above
         limit=PAGE_SIZE,
         cursor=args.get("cursor") or None,
-        **fields,
     )
 
 
@@ -97,6 +86,10 @@ def _searched(text: str) -> str:
         return text
 
 
+def _value(facet: Facet, text: str) -> str:
+    return facet.term(_number(text, facet.name)) if facet.kind is int else facet.term(text)
+
+
 def _number(text: str, name: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise InvalidRequest(f"{name} is {text[:40]!r}; it takes a whole number, e.g. 16.")
@@ -106,11 +99,13 @@ def _number(text: str, name: str) -> int:
 def view_listing(args: MultiDict[str, str], page: Page, urls: Urls) -> ListingView:
     """Return the links around one page of results.  `urls` turns query fields into an address of the same page."""
     state = {name: args.getlist(name) for name in _KEPT if args.getlist(name)}
-    facets = (_facet(title, _facet_links(name, page.facets.get(name, ()), state, urls)) for name, title in _FACETS)
+    facets = (
+        _facet(each.title, _facet_links(each.name, page.facets.get(each.name, ()), state, urls)) for each in COUNTED
+    )
     return ListingView(
-        facets=tuple(facet for facet in facets if facet.first),
+        facets=tuple(each for each in facets if each.first),
         limits=tuple(
-            Facet(title, tuple(_limit_link(field, choice, state, urls) for choice in choices), ())
+            ShownFacet(title, tuple(_limit_link(field, choice, state, urls) for choice in choices), ())
             for field, title, choices in LIMITS
         ),
         sorts=tuple(_sort_link(sort, title, state, urls) for sort, title in _SORTS),
@@ -121,10 +116,10 @@ def view_listing(args: MultiDict[str, str], page: Page, urls: Urls) -> ListingVi
     )
 
 
-def _facet(title: str, found: Sequence[FacetLink]) -> Facet:
+def _facet(title: str, found: Sequence[FacetLink]) -> ShownFacet:
     """Fold away what is beyond the first few, but never a value that is switched on."""
     shown = [link for index, link in enumerate(found) if link.active or index < FACET_SIZE]
-    return Facet(title, tuple(shown), tuple(link for link in found if link not in shown))
+    return ShownFacet(title, tuple(shown), tuple(link for link in found if link not in shown))
 
 
 def _facet_links(

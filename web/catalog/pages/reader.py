@@ -156,7 +156,7 @@ class Reader:
     def base(self, name: str) -> Words:
         """One base and its adapters, the most used first."""
         shown = self.registry.bases.get(self.actor, name)
-        query = Query(base=(shown.id,), sort="downloads", limit=50, with_facets=False)
+        query = Query(having={"base": (shown.id,)}, sort="downloads", limit=50, with_facets=False)
         return {"base": shown, "page": self.registry.adapters.search(self.actor, query)}
 
     def _view(self, name: AdapterName, number: int, private: bool) -> VersionView:
