@@ -164,7 +164,10 @@ def _place(tensor: AdapterTensor) -> tuple[str, str, str]:
 
 
 def is_saved_module(module: str, modules_to_save: Iterable[str]) -> bool:
-    """Whether `module` is one of `modules_to_save`, or lies in one, by PEFT's rule: its name ends so, dot or not."""
+    """Whether `module` is one of `modules_to_save`, or lies in one: its name ends so, behind a dot or not.
+
+    PEFT stores such a module whole (`_set_trainable`: `key.endswith(…)`), and refuses to adapt it as well.
+    """
     return any(f"{saved}." in f"{module}." for saved in modules_to_save)
 
 

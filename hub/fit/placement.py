@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from hub.adapter.config import LoraConfig
+from hub.adapter.keys import is_saved_module
 from hub.base.blueprint import ModuleShape
 
 ALL_LINEAR = "all-linear"
@@ -26,7 +27,7 @@ class TargetRule:
 
     def includes(self, name: str, shape: ModuleShape) -> bool:
         """Whether PEFT would wrap the module `name`."""
-        if self._excluded(name) or any(f".{saved}." in f".{name}." for saved in self._config.modules_to_save):
+        if self._excluded(name) or is_saved_module(name, self._config.modules_to_save):
             return False
         targets = self._config.target_modules
         if targets == ALL_LINEAR:

@@ -61,8 +61,7 @@ def saved_modules(
 ) -> tuple[str, ...]:
     """Return the modules of the base that the adapter stores whole, the outermost first."""
     stored = {part.module for part in parts if part.kind == "modules_to_save"}
-    ends = config.modules_to_save
-    homes = (name for name in modules if name and any(name.endswith(end) for end in ends))
+    homes = (name for name in modules if name and name.endswith(config.modules_to_save))
     return tuple(name for name in homes if any(f"{module}.".startswith(f"{name}.") for module in stored))
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from hub.adapter.config import LoraConfig
 from hub.adapter.content import AdapterContent, summarize
-from hub.adapter.keys import is_saved_module
 from hub.base.blueprint import ModuleShape
 from hub.errors import Incompatible
 from hub.fit.placement import ALL_LINEAR, TargetRule
@@ -42,8 +41,7 @@ def targeted(config: LoraConfig, modules: Mapping[str, nn.Module]) -> list[str]:
     return [
         name
         for name, module in modules.items()
-        if (dense.is_linear(module) or dense.is_embedding(module))
-        and rule.includes(name, _shape(module))
+        if (dense.is_linear(module) or dense.is_embedding(module)) and rule.includes(name, _shape(module))
     ]
 
 

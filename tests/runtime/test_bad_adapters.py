@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import hub
 from hub.adapter.config_fields import REFUSED
 from hub.errors import HubError, Incompatible, InvalidAdapter, InvalidSafetensors, Unsupported
 from hub.runtime import adapter_weights, build, layers
@@ -245,6 +246,16 @@ def test_a_file_of_mixed_types_is_read(bases, good):
     base = bases("llama")
     edit_tensors(good, lambda s: s.update({n: v.to(torch.bfloat16) for n, v in s.items() if "lora_A" in n}))
     assert support.relative_error(logits(load_model(base, good)), support.peft_logits(base, good)) <= 1e-5
+
+
+def test_a_name_s_end_is_enough_for_a_module_that_is_stored_whole(bases, tmp_path):
+    """As PEFT reads it: `head` means `lm_head`, which is then not adapted as well."""
+    base = bases("llama")
+    folder = write_adapter(base, tmp_path / "w", r=2, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    theirs = support.peft_logits(base, folder)
+    edit_config(folder, target_modules=["q_proj", "lm_head"], modules_to_save=["head"])
+    assert hub.check(base, folder).ok
+    assert support.relative_error(logits(load_model(base, folder)), theirs) <= 1e-5
 
 
 def test_a_whole_module_that_is_4_bit_here_is_refused(bases, tmp_path):
