@@ -24,10 +24,11 @@ from .api import register_api
 from .api.fast_lane import QUICK_ANSWERS, FastLane, QuickAnswers
 from .catalog import routes as catalog
 from .hf import api as hf_api
+from .hf import signing
 from .http.bodies import CheckedBodies
 from .http.errors import register_error_handlers
 from .http.health import health
-from .http.identity import caller_key, remember_registry
+from .http.identity import CallerKeys, remember_registry
 from .http.json_bodies import STRANGERS_BYTES, BoundedJson, set_limit
 from .http.limits import register_limits
 from .http.metrics import measure
@@ -51,6 +52,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     app.before_request(lambda: _name_request(next_id()))
     app.before_request(refuse_nul)
     metrics = measure(app)
+    caller_key = CallerKeys(lambda token: registry.tokens.user_of(token) or signing.signer_of(registry, token))
     limits = register_limits(app, registry.rates.take, settings, caller_key)
     app.before_request(set_limit)
     app.register_blueprint(health)
@@ -62,7 +64,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     for blueprint in without_cookies:
         csrf.exempt(blueprint)
     inner = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))
-    lane = FastLane(inner, registry, limits, metrics, settings, next_id)
+    lane = FastLane(inner, registry, limits, caller_key, metrics, settings, next_id)
     app.wsgi_app = _behind_proxies(lane, settings)  # type: ignore[method-assign]
     quick = _behind_proxies(lane.quick, settings)
     app.extensions[QUICK_ANSWERS] = QuickAnswers(

@@ -75,6 +75,7 @@ class of(Generic[P, R]):  # read as a word: `create = of(tokens.create)`
 
 class Tokens(Noun):
     authenticate = of(tokens.authenticate)
+    user_of = of(tokens.user_of)
     create = of(tokens.create)
     list = of(tokens.listing)
     revoke = of(tokens.revoke)

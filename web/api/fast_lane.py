@@ -23,7 +23,7 @@ from hub.registry.rights.access import ANONYMOUS, Actor
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from ..http.identity import caller_key, parse_bearer
+from ..http.identity import CallerKeys, parse_bearer
 from ..http.limits import Limits
 from ..http.metrics import Metrics
 from ..http.security import api_headers
@@ -68,6 +68,7 @@ class FastLane:
         app: WSGIApplication,
         registry: Registry,
         limits: Limits,
+        caller_key: CallerKeys,
         metrics: Metrics,
         settings: ServerSettings,
         next_id: Callable[[], str],
@@ -75,6 +76,7 @@ class FastLane:
         self._app = app
         self._registry = registry
         self._limits = limits
+        self._caller_key = caller_key
         self._reads_per_minute = settings.reads_per_minute
         self._metrics = metrics
         self._next_id = next_id
@@ -118,7 +120,7 @@ class FastLane:
         """Spend one request of the caller's; False where that would have to wait.  Raises TooManyRequests."""
         if not self._reads_per_minute:
             return True
-        key = "read:" + caller_key(environ)
+        key = "read:" + self._caller_key(environ)
         if at_once:
             return self._limits.take_held(key, self._reads_per_minute, on_credit=True)
         self._limits.take(key, self._reads_per_minute, on_credit=True)

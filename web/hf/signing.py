@@ -7,17 +7,23 @@ revoked, is gone here, too.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from hub.errors import HubError
 from hub.refs import AdapterName
+from hub.registry.accounts.tokens import PREFIX
 from hub.registry.rights.access import ANONYMOUS, SCOPES, Actor
+from hub.registry.service import Registry
 
 from ..http.identity import registry
+
+XET_WRITE, XET_READ = "xet", "xet-read"
+XET_TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,17 @@ def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Gr
     return Grant(actor, AdapterName.parse(claims.pop("repo")), claims)
 
 
+def signer_of(registry: Registry, text: str) -> str | None:
+    """Return who made this token of Xet, whatever became of the right since; None for any other text, or nobody."""
+    if text.startswith(PREFIX):
+        return None
+    for purpose in (XET_WRITE, XET_READ):
+        with suppress(BadSignature):
+            claims = _serializer_of(registry, purpose).loads(text, max_age=XET_TOKEN_SECONDS)
+            return cast("str | None", claims["who"][0])
+    return None
+
+
 def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id: int | None) -> Actor | None:
     """Return the signer as it is now; None if the token that it used is no longer good."""
     if user is None:
@@ -65,4 +82,8 @@ def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id:
 
 
 def _serializer(purpose: str) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(registry().secret_key(), salt=f"lorahub.hf.{purpose}")
+    return _serializer_of(registry(), purpose)
+
+
+def _serializer_of(opened: Registry, purpose: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(opened.secret_key(), salt=f"lorahub.hf.{purpose}")

@@ -33,8 +33,8 @@ from .names import has_object_store, repo_name, tree_at
 MIN_FILE_BYTES = 16 * 1024 * 1024
 """Below this, the further requests cost more than they save."""
 
-TOKEN_SECONDS = 3600
-_TOKEN, _PACK = "xet-read", "xet-pack"
+TOKEN_SECONDS = signing.XET_TOKEN_SECONDS
+_TOKEN, _PACK = signing.XET_READ, "xet-pack"
 _HELD = "lorahub.xet_packs"
 
 HELD_SECONDS = 2.0

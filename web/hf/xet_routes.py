@@ -27,8 +27,8 @@ from ..xet.store import XorbSpace, XorbStore
 from . import signing
 from .upload import writable_repo
 
-TOKEN_SECONDS = 3600
-_PURPOSE = "xet"
+TOKEN_SECONDS = signing.XET_TOKEN_SECONDS
+_PURPOSE = signing.XET_WRITE
 _SPACE_FORMAT = 2
 """Of what waits in a space.  A release that keeps chunks otherwise gives out new addresses: clients start afresh."""
 

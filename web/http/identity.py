@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -14,12 +15,13 @@ from hub.registry.rights.access import ANONYMOUS, Actor
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 
-from .limits import watch_logins
+from .limits import MAX_CALLERS, address_key, watch_logins
 from .security import SESSION_HOURS
 
 _REGISTRY = "lorahub.registry"
 _SETTINGS = "lorahub.settings"
 _SESSION_KEY = "sid"
+_KNOWN_SECONDS = 60.0
 
 
 def remember_registry(app: Flask, opened: Registry, used: ServerSettings) -> None:
@@ -57,12 +59,42 @@ def parse_bearer(header: str) -> str:
     return token.strip()
 
 
-def caller_key(environ: Mapping[str, Any]) -> str:
-    """Return what the rate limits know a caller by: a digest of the token, or the address."""
-    header = environ.get("HTTP_AUTHORIZATION")
-    if header:
-        return "token:" + hashlib.sha256(header.encode("utf-8", "replace")).hexdigest()[:32]
-    return f"address:{environ.get('REMOTE_ADDR')}"
+class CallerKeys:
+    """What the rate limits know callers by: the user of a good token, or the address.
+
+    Who has several tokens, or writes one in several ways, has one bucket all the same.  What is no good token counts in
+    the address's bucket for such, so it can't keep out who sends none, or a good one.
+    find_user: asks the registry whose a token is, which costs a query; the answer is kept for a minute.
+    """
+
+    def __init__(self, find_user: Callable[[str], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._find_user = find_user
+        self._clock = clock
+        self._known: dict[bytes, tuple[str, float]] = {}
+
+    def __call__(self, environ: Mapping[str, Any]) -> str:
+        header = environ.get("HTTP_AUTHORIZATION")
+        address = address_key(environ.get("REMOTE_ADDR"))
+        if not header:
+            return f"address:{address}"
+        try:
+            user = self._user(parse_bearer(header))
+        except Unauthenticated:
+            user = None
+        return f"user:{user}" if user is not None else f"bad:{address}"
+
+    def _user(self, token: str) -> str | None:
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        user, until = self._known.get(digest, ("", 0.0))
+        now = self._clock()
+        if now < until:
+            return user
+        found = self._find_user(token)
+        if found is not None:
+            if len(self._known) >= MAX_CALLERS:
+                self._known.clear()
+            self._known[digest] = (found, now + _KNOWN_SECONDS)
+        return found
 
 
 def sign_in(token: str) -> Actor:

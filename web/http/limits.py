@@ -11,6 +11,7 @@ worker and 5 seconds beyond the limit.
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -104,11 +105,6 @@ class Limits:
             self._later(partial(self._refill, key, per_minute))
         return True
 
-    def is_refused(self, key: str) -> TooManyRequests | None:
-        """Return the refusal that still holds for `key`, without spending anything."""
-        share = self._shares.get(key)
-        return share.refused if share and share.refused and self._clock() < share.until else None
-
     def _turn(self, key: str) -> threading.Lock:
         return self._turns[hash(key) % len(self._turns)]
 
@@ -171,6 +167,19 @@ class Limits:
         return share
 
 
+def address_key(address: str | None) -> str:
+    """Return what an address is counted as: whoever has one of IPv6 has the 2**64 beside it, too."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return str(address)
+    if found.version == 4:
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False).network_address)
+
+
 def _share_size(per_minute: int) -> int:
     return max(1, per_minute // 100)
 
@@ -208,13 +217,13 @@ def register_limits(
 
 @contextmanager
 def watch_logins() -> Iterator[None]:
-    """Slow down an address that keeps sending wrong tokens: past its limit the answer is 429."""
+    """Slow down an address that keeps sending wrong tokens: past its limit the answer to those is 429.
+
+    A token is looked at first: nobody is kept out because others behind the same address guess.
+    """
     limits: Limits = current_app.extensions[_LIMITS]
-    key = f"login:{request.remote_addr}"
-    if refused := limits.is_refused(key):
-        raise refused
     try:
         yield
     except Unauthenticated:
-        limits.take(key, FAILED_LOGINS_PER_MINUTE)
+        limits.take(f"login:{address_key(request.remote_addr)}", FAILED_LOGINS_PER_MINUTE)
         raise

@@ -48,10 +48,11 @@ _BY_SECRET = text(
 )
 
 
-def authenticate(context: Context, secret: str, source: str | None = None, *, may_write: bool = True) -> Actor:
+def authenticate(context: Context, secret: str, source: str | None = None, *, may_write: bool | None = True) -> Actor:
     """Return who holds this token.  Raises Unauthenticated for an unknown, expired or revoked one.
 
-    Now and then a token's use is noted, which writes.  Where that is due, may_write=False raises Unavailable.
+    Now and then a token's use is noted, which writes.  Where that is due, may_write=False raises Unavailable, and None
+    leaves it to the next one.
     """
     if not _SECRET.match(secret):
         raise Unauthenticated("This is not a token of lorahub: those begin with lhub_. Log in: lorahub login")
@@ -63,7 +64,7 @@ def authenticate(context: Context, secret: str, source: str | None = None, *, ma
     check_usable(found.name, found.revoked_at, found.expires_at, now)
     if found.disabled:
         raise Unauthenticated(f"The user {found.user_name!r} is shut out.")
-    if found.last_used_at is None or abs(now - found.last_used_at) > _LAST_USED_STEP:
+    if may_write is not None and (found.last_used_at is None or abs(now - found.last_used_at) > _LAST_USED_STEP):
         if not may_write:
             raise Unavailable("The token's use has to be noted first.")
         _note_use(context, found.id, now)
@@ -78,6 +79,14 @@ def authenticate(context: Context, secret: str, source: str | None = None, *, ma
         expires_at=found.expires_at,
         source=source,
     )
+
+
+def user_of(context: Context, secret: str) -> str | None:
+    """Return the user whose good token this is, and None for any other text.  Writes nothing."""
+    try:
+        return authenticate(context, secret, may_write=None).user
+    except Unauthenticated:
+        return None
 
 
 def check_usable(name: str, revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> None:
