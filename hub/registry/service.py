@@ -101,6 +101,7 @@ class Namespaces(Noun):
     create = of(namespaces.create)
     get = of(namespaces.get)
     is_taken = of(namespaces.is_taken)
+    quota_bytes = of(namespaces.quota_bytes)
     list = of(namespaces.listing)
     update = of(namespaces.update)
     set_member = of(namespaces.set_member)

@@ -260,12 +260,19 @@ def _create_blob_grants() -> None:
         "blob_grants",
         sa.Column("adapter", sa.String(length=96), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("namespace_id", BIG_ID, nullable=False),
+        sa.Column("counted_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("touched_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["sha256"], ["blobs.sha256"], name=op.f("fk_blob_grants_sha256_blobs"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["namespace_id"], ["namespaces.id"], name=op.f("fk_blob_grants_namespace_id_namespaces")
         ),
         sa.PrimaryKeyConstraint("adapter", "sha256", name=op.f("pk_blob_grants")),
     )
     op.create_index(op.f("ix_blob_grants_sha256"), "blob_grants", ["sha256"], unique=False)
+    op.create_index(op.f("ix_blob_grants_namespace_id"), "blob_grants", ["namespace_id"], unique=False)
 
 
 def _create_members() -> None:
@@ -320,6 +327,7 @@ def _create_uploads() -> None:
     )
     op.create_index(op.f("ix_uploads_expires_at"), "uploads", ["expires_at"], unique=False)
     op.create_index(op.f("ix_uploads_namespace_id"), "uploads", ["namespace_id"], unique=False)
+    op.create_index("ix_uploads_open", "uploads", ["user_id", "done"], unique=False)
     op.create_index("ix_uploads_wanted", "uploads", ["adapter", "sha256", "user_id"], unique=False)
 
 

@@ -23,6 +23,7 @@ from hub.web.xet.hash import to_text
 from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import Counter, counting_proxy
 from tests.hf.large_adapter import large_adapter
+from tests.support.server import running_server
 from tests.xet.samples import Pack, write_shard
 
 UPLOAD = """
@@ -140,10 +141,10 @@ def test_200_mb_in_one_commit(wire: Wire, namespace: str, tmp_path: Path) -> Non
 class Cas:
     """One adapter's Xet address and token, for requests that hf_xet would not send."""
 
-    def __init__(self, wire: Wire, repo: str) -> None:
+    def __init__(self, wire: Wire, repo: str, token: str | None = None) -> None:
         self.wire, self.repo = wire, repo
         wire_request(wire, "POST", "/api/repos/create", body=_json({"name": repo}), quiet=True)
-        answer = wire_request(wire, "GET", f"/api/models/{repo}/xet-write-token/main")
+        answer = wire_request(wire, "GET", f"/api/models/{repo}/xet-write-token/main", token=token)
         granted = json.loads(answer[1])
         self.token, self.url = granted["accessToken"], granted["casUrl"].removeprefix(wire.url)
 
@@ -232,6 +233,42 @@ def test_tokens_are_for_one_adapter_and_can_not_be_made_up(cas: Cas, wire: Wire,
     assert cas.put_xorb(pack.name, pack.sent, token=wire.token) == 401
     path = f"/api/models/{cas.repo}/xet-write-token/main"
     assert wire_request(wire, "GET", path, token=wire.reader_token, quiet=True)[0] == 403
+
+
+def test_a_publisher_who_was_removed_sends_nothing_more(wire: Wire, namespace: str) -> None:
+    wire.native("POST", "/users", {"name": "leaving"})
+    made = wire.native("POST", "/tokens", {"name": "t", "scopes": ["publish"], "user": "leaving"})
+    wire.native("PUT", f"/namespaces/{namespace}/members/leaving", {"role": "publisher"})
+    theirs = Cas(wire, f"{namespace}/harmed", made["secret"])
+    pack = Pack((b"what a publisher sends",))
+    assert theirs.put_xorb(pack.name, pack.sent) == 200
+    wire.native("DELETE", f"/namespaces/{namespace}/members/leaving")
+    late = Pack((b"and what comes too late",))
+    assert theirs.put_xorb(late.name, late.sent) == 403
+    assert theirs.put_shard(write_shard([(pack, "ab" * 32, [(0, 1)])])) == 403
+
+
+def test_chunks_of_all_adapters_count_against_the_namespaces_quota(wire: Wire) -> None:
+    wire.native("POST", "/namespaces", {"name": "narrow"})
+    spaces = [Cas(wire, f"narrow/a{number}") for number in range(4)]
+    wire.native("PUT", "/namespaces/narrow/quota", {"max_bytes": 2_500})
+    packs = [Pack((bytes([number]) * 1_000,)) for number in range(4)]
+    got = [cas.put_xorb(pack.name, pack.sent) for cas, pack in zip(spaces, packs, strict=True)]
+    assert got == [200, 200, 413, 413]
+
+
+def test_the_address_that_is_given_out_is_the_public_one(tmp_path: Path) -> None:
+    with running_server(tmp_path, "--public-url", "https://hub.example.com/") as server:
+        forged = {"Authorization": f"Bearer {server.token}", "Host": "evil.example.org"}
+        body = _json({"name": "admin/qa"})
+        request = urllib.request.Request(f"{server.url}/api/repos/create", body, forged, method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.loads(answer.read())["url"] == "https://hub.example.com/admin/qa"
+        request = urllib.request.Request(f"{server.url}/api/models/admin/qa/xet-write-token/main", headers=forged)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read().decode() + str(answer.headers)
+    assert "https://hub.example.com/api/xet/" in text
+    assert "evil.example.org" not in text
 
 
 def test_what_newer_clients_ask_first_is_not_there(cas: Cas, wire: Wire) -> None:

@@ -28,9 +28,9 @@ def buried(world: World) -> list[str]:
     registry.metrics.set(admin, QA, 1, f"{CANARY}-metric", 0.5)
     registry.adapters.deprecate(admin, QA, f"{CANARY} reason", "task/other")
     notes = world.put("task/qa", f"{CANARY} in a draft".encode())
-    draft = registry.commits.create(admin, QA, None, {"notes.md": notes}, f"{CANARY} title", CANARY)
-    commits = [commit.id for commit in registry.commits.list(admin, QA)]
-    assert draft.id in commits
+    draft = world.commit("task/qa", {"notes.md": notes}, f"{CANARY} title", description=CANARY)
+    assert draft.version is None
+    commits = [draft.id, *[commit.id for commit in registry.commits.list(admin, QA)]]
     registry.versions.count_download(ANONYMOUS, registry.versions.resolve(admin, ref("task/qa")).id, "somebody")
     registry.adapters.delete(admin, QA)
     return commits
@@ -72,7 +72,7 @@ def test_nothing_of_the_private_one_shows_in_the_public_one(world: World, buried
     elif way == "pushed":
         world.push("task/qa", seed=2)
     else:
-        world.registry.commits.create(world.admin, QA, None, {"notes.md": world.put("task/qa", b"public")})
+        world.commit("task/qa", {"notes.md": world.put("task/qa", b"public")})
     seen = everything(world, buried)
     assert CANARY not in seen
     made = world.registry.adapters.get(ANONYMOUS, QA)

@@ -109,7 +109,7 @@ def test_a_run_of_chunks_is_read_by_itself(data: st.DataObject) -> None:
     size = sum(map(len, chunks[start:end]))
     with TemporaryDirectory() as folder:
         store = XorbStore(Path(folder), 10**9)
-        space = store.space(str(store.current_period()), "task")
+        space = store.space(str(store.current_period()), "task", "owner")
         space.add(pack.name, io.BytesIO(pack.sent))
         run = space.run(Segment(pack.name, start, end, size, None))
         assert list(run.leaves()) == pack.leaves[start:end]
@@ -177,7 +177,7 @@ def test_a_damaged_xorb_is_refused(data: st.DataObject) -> None:
     sent[data.draw(st.integers(0, len(sent) - 1))] ^= data.draw(st.integers(1, 255))
     with TemporaryDirectory() as folder:
         store = XorbStore(Path(folder), 10**9)
-        space = store.space(str(store.current_period()), "task")
+        space = store.space(str(store.current_period()), "task", "owner")
         added = outcome(lambda: space.add(pack.name, io.BytesIO(bytes(sent))))
         # A bit that means nothing (in an LZ4 frame's descriptor) may change: what is kept is still what was named.
         kept = b"".join(space.run(whole(pack)).read()) if space.has(pack.name) else None
@@ -214,15 +214,15 @@ def test_a_xorb_kept_for_one_adapter_is_not_there_for_another(tmp_path: Path) ->
     pack = Pack((b"weights",))
     store = XorbStore(tmp_path, 10**9)
     period = str(store.current_period())
-    assert store.space(period, "mine").add(pack.name, io.BytesIO(pack.sent)) is True
-    assert store.space(period, "mine").add(pack.name, io.BytesIO(pack.sent)) is False
+    assert store.space(period, "mine", "owner").add(pack.name, io.BytesIO(pack.sent)) is True
+    assert store.space(period, "mine", "owner").add(pack.name, io.BytesIO(pack.sent)) is False
     with pytest.raises(XorbNotFound):
-        store.space(period, "yours").run(whole(pack))
+        store.space(period, "yours", "owner").run(whole(pack))
 
 
 def test_a_xorb_under_another_name_is_refused(tmp_path: Path) -> None:
     store = XorbStore(tmp_path, 10**9)
-    space = store.space(str(store.current_period()), "mine")
+    space = store.space(str(store.current_period()), "mine", "owner")
     with pytest.raises(DigestMismatch):
         space.add(hashlib.sha256(b"other").digest(), io.BytesIO(Pack((b"weights",)).sent))
     assert not list(space.folder.iterdir())
@@ -236,7 +236,7 @@ def test_an_old_period_is_swept_and_its_address_expires(tmp_path: Path) -> None:
     store.sweep()
     assert sorted(folder.name for folder in store.root.iterdir()) == [str(now - 1), str(now)]
     with pytest.raises(XorbNotFound):
-        store.space(str(now - 2), "task")
+        store.space(str(now - 2), "task", "owner")
     for odd in ("../..", f"0{now}", f"{now} ", f"+{now}"):
         with pytest.raises(XorbNotFound):
-            store.space(odd, "task")
+            store.space(odd, "task", "owner")

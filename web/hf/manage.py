@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 
 from hub.errors import (
     Conflict,
@@ -17,6 +17,7 @@ from hub.formats.front_matter import split_front_matter
 from hub.refs import AdapterName, parse_alias
 from hub.registry.rights.access import Actor
 
+from ..http.addresses import public_root
 from ..http.identity import current_actor, registry
 from .names import MAIN, plain_revision, repo_name, tree_at
 from .upload import json_body
@@ -28,7 +29,7 @@ def create_repo() -> Response:
     repo = _named(body)
     if body.get("type") not in (None, "model"):
         raise InvalidRequest(f"lorahub keeps LoRA adapters, which are models; it has no {str(body['type'])[:80]}s.")
-    url = f"{request.host_url.rstrip('/')}/{repo}"
+    url = f"{public_root()}/{repo}"
     try:
         created = registry().adapters.create(actor, repo, private=_is_private(body) or False)
     except Conflict as error:

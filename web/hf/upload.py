@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flask import Response, jsonify, request, url_for
+from flask import Response, jsonify, request
 
 from hub.adapter.file_rules import Verdict, check_magic, rule_for
 from hub.adapter.foreign import refuse_foreign_names, refuse_foreign_sample
@@ -26,6 +26,7 @@ from hub.registry.library.drafts import Change
 from hub.registry.rights.access import Action, Actor
 from hub.registry.values import Commit
 
+from ..http.addresses import public_root, public_url_for
 from ..http.identity import current_actor, registry
 from . import signing
 from .commit import Delete, Header, Operation, PutBlob, PutBytes, apply, as_stream, read_operations
@@ -125,7 +126,7 @@ def commit(namespace: str, name: str, revision: str) -> Response:
         held=_SAVED_ON_THE_WAY if _TRAINING.match(header.title) else None,
     )
     made = registry().commits.create(actor, repo, change)
-    url = f"{request.host_url.rstrip('/')}/{repo}/commit/{made.id}"
+    url = f"{public_root()}/{repo}/commit/{made.id}"
     response = jsonify({"success": True, "commitUrl": url, "commitOid": made.id, "hookOutput": ""})
     return tell_of_draft(response, actor, repo, made) if made.problem else response
 
@@ -251,10 +252,10 @@ def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split:
         upload = registry().uploads.start(actor, repo, oid, size, may_resume=False)
         ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}
-        href = url_for("hf.lfs_complete", ticket=ticket, _external=True)
+        href = public_url_for("hf.lfs_complete", ticket=ticket)
         return {"href": href, "header": {"chunk_size": str(upload.part_size), **parts}}, "multipart"
     ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size)
-    return {"href": url_for("hf.lfs_put", ticket=ticket, _external=True)}, "basic"
+    return {"href": public_url_for("hf.lfs_put", ticket=ticket)}, "basic"
 
 
 def _lfs_grant() -> signing.Grant:

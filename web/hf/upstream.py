@@ -26,6 +26,7 @@ from hub.manifest import FileEntry
 from hub.registry.events.outgoing import open_client, send_following
 from hub.registry.values import StoredFile
 
+from ..http.addresses import public_root
 from ..http.files import disposition, send_stored
 from ..http.identity import current_actor, registry, settings
 from .upstream_cache import UpstreamCache
@@ -273,7 +274,7 @@ def _upstream(address: str) -> str:
 def _own_url(url: str) -> str:
     """Return an address of the upstream as one of ours."""
     parts = urlsplit(url)
-    return f"{request.host_url.rstrip('/')}{parts.path}?{parts.query}"
+    return f"{public_root()}{parts.path}?{parts.query}"
 
 
 def _same_origin(left: str, right: str) -> bool:

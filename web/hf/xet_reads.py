@@ -15,13 +15,14 @@ import hashlib
 import time
 from typing import Any, cast
 
-from flask import Response, current_app, jsonify, request, url_for
+from flask import Response, current_app, jsonify, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from hub.errors import FileNotFound, Forbidden, Unauthenticated
 from hub.refs import AdapterName
 from hub.registry.values import StoredFile
 
+from ..http.addresses import public_root, public_url_for
 from ..http.counting import record_download
 from ..http.file_parts import OpenParts, sends_file_parts
 from ..http.files import open_blob
@@ -53,7 +54,7 @@ def headers_of(repo: AdapterName, commit: str, sha256: str, size: int) -> dict[s
     """Return what tells a client, on the answer to a HEAD, that it may."""
     if not is_offered(size):
         return {}
-    route = f"{request.host_url.rstrip('/')}/api/models/{repo}/xet-read-token/{commit}"
+    route = f"{public_root()}/api/models/{repo}/xet-read-token/{commit}"
     return {"X-Xet-Hash": sha256, "X-Xet-Refresh-Route": route, "Link": f'<{route}>; rel="xet-auth"'}
 
 
@@ -63,7 +64,7 @@ def read_token(namespace: str, name: str, revision: str) -> Response:
     tree = tree_at(actor, repo_name(namespace, name), revision)
     token = signing.sign(_TOKEN, actor, tree.adapter.name, commit=tree.commit.id)
     expires = int(time.time()) + TOKEN_SECONDS
-    url = f"{request.host_url.rstrip('/')}/api/xet/read"
+    url = f"{public_root()}/api/xet/read"
     response = jsonify({"accessToken": token, "exp": expires, "casUrl": url})
     response.headers["X-Xet-Cas-Url"] = url
     response.headers["X-Xet-Access-Token"] = token
@@ -151,7 +152,7 @@ def _describe(sha256: str, size: int, number: int, ticket: str) -> tuple[dict[st
     """Return the term and the address of one pack."""
     chunks = {"start": 0, "end": chunk_count(size, number)}
     name = hashlib.sha256(f"{sha256} {number}".encode()).hexdigest()
-    url = url_for("hf.send_pack", ticket=ticket, number=number, _external=True)
+    url = public_url_for("hf.send_pack", ticket=ticket, number=number)
     place = {"range": chunks, "url": url, "url_range": {"start": 0, "end": packed_size(size, number) - 1}}
     return {"hash": name, "unpacked_length": held_bytes(size, number), "range": chunks}, place
 

@@ -19,7 +19,9 @@ from flask import Response, jsonify, request
 
 from hub.errors import DigestMismatch, Forbidden, InvalidRequest, NotFound, TooLarge, Unauthenticated
 from hub.refs import AdapterName
+from hub.registry.rights.access import Action
 
+from ..http.addresses import public_root
 from ..http.identity import bearer_token, current_actor, registry, settings
 from ..xet.hash import Leaf, from_text, hash_file, hash_range, to_text
 from ..xet.shard import MAX_SHARD_BYTES, Segment, ShardFile, parse_shard
@@ -29,7 +31,7 @@ from .upload import writable_repo
 
 TOKEN_SECONDS = signing.XET_TOKEN_SECONDS
 _PURPOSE = signing.XET_WRITE
-_SPACE_FORMAT = 2
+_SPACE_FORMAT = 3
 """Of what waits in a space.  A release that keeps chunks otherwise gives out new addresses: clients start afresh."""
 
 
@@ -41,7 +43,7 @@ def write_token(namespace: str, name: str, revision: str) -> Response:
     store = _store()
     store.sweep()
     space = _space_key(repo, registry().adapters.get(actor, repo).id)
-    url = f"{request.host_url.rstrip('/')}/api/xet/{store.current_period()}/{space}"
+    url = f"{public_root()}/api/xet/{store.current_period()}/{space}"
     token = signing.sign(_PURPOSE, actor, repo, space=space)
     expires = int(time.time()) + TOKEN_SECONDS
     response = jsonify({"accessToken": token, "exp": expires, "casUrl": url})
@@ -61,8 +63,7 @@ def find_chunk(period: str, space: str, prefix: str, name: str) -> Response:
 
 def put_xorb(period: str, space: str, prefix: str, name: str) -> Response:
     """Keep a pack of chunks, once its hash is right."""
-    _grant(space)
-    inserted = _store().space(period, space).add(from_text(name), request.stream)
+    inserted = _space(_grant(space), period, space).add(from_text(name), request.stream)
     return jsonify({"was_inserted": inserted})
 
 
@@ -73,7 +74,7 @@ def put_shard(period: str, space: str) -> Response:
     blobs = [(file.sha256, file.size) for file in files]
     _check_size(files)
     missing = set(registry().blobs.missing(grant.actor, grant.repo, blobs)) if blobs else set()
-    xorbs = _store().space(period, space)
+    xorbs = _space(grant, period, space)
     for file in files:
         if (file.sha256, file.size) in missing:
             check_hashes(xorbs, file)
@@ -136,7 +137,16 @@ def _grant(space: str) -> signing.Grant:
     grant = signing.read(_PURPOSE, token, TOKEN_SECONDS, refusal)
     if grant.claims["space"] != space:
         raise Forbidden("This Xet token is for another adapter.")
+    if not registry().namespaces.may(grant.actor, Action.PUBLISH, grant.repo.namespace):
+        raise Forbidden(f"You may no longer publish to {grant.repo.namespace}. Ask one of its owners.")
     return grant
+
+
+def _space(grant: signing.Grant, period: str, space: str) -> XorbSpace:
+    """Return where an adapter's chunks wait.  All of a namespace together may have what its quota is."""
+    quota = registry().namespaces.quota_bytes(grant.repo.namespace)
+    owner = hashlib.sha256(grant.repo.namespace.encode()).hexdigest()[:32]
+    return _store().space(period, space, owner, quota)
 
 
 def _space_key(repo: AdapterName, adapter_id: int) -> str:

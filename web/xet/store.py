@@ -1,6 +1,6 @@
 """Where xorbs wait between their upload and the files that are made of them.
 
-    <root>/<period>/<space>/<hash>    unpacked chunks, end to end · per chunk its hash (32) and its end (4) · count (4)
+    <root>/<period>/<owner>/<space>/<hash>    chunks, end to end · per chunk its hash (32) and its end (4) · count (4)
 
 So a run of chunks is found by reading its own part of the index: a shard that names a xorb a thousand times costs a
 thousand small reads, and no memory.
@@ -68,10 +68,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class XorbSpace:
-    """The xorbs of one adapter in one period."""
+    """The xorbs of one adapter in one period.
+
+    quota_bytes: what all spaces of its owner may have together, over all periods; None is without limit.
+    """
 
     folder: Path
     max_bytes: int
+    quota_bytes: int | None = None
 
     def has(self, name: bytes) -> bool:
         return self._path(name).exists()
@@ -90,6 +94,8 @@ class XorbSpace:
             if hash_xorb(leaves) != name:
                 raise DigestMismatch(f"The xorb's chunks hash to {to_text(hash_xorb(leaves))}, not {to_text(name)}.")
             _write_index(file, leaves)
+            file.flush()
+            self._check_quota()
         return True
 
     def run(self, segment: Segment) -> Run:
@@ -115,6 +121,17 @@ class XorbSpace:
         used = sum(_size_of(entry) for entry in os.scandir(self.folder))
         if used > self.max_bytes:
             raise QuotaExceeded(f"{used:,} bytes of chunks wait for this adapter already; {self.max_bytes:,} may.")
+        self._check_quota()
+
+    def _check_quota(self) -> None:
+        if self.quota_bytes is None:
+            return
+        owner, periods = self.folder.parent.name, self.folder.parent.parent.parent
+        used = sum(_size_of(entry) for space in periods.glob(f"*/{owner}/*") for entry in os.scandir(space))
+        if used > self.quota_bytes:
+            raise QuotaExceeded(
+                f"{used:,} bytes of chunks would wait for this namespace, and its quota is {self.quota_bytes:,}."
+            )
 
     def _path(self, name: bytes) -> Path:
         return self.folder / to_text(name)
@@ -130,11 +147,11 @@ class XorbStore:
     def current_period(self) -> int:
         return int(time.time()) // PERIOD_SECONDS
 
-    def space(self, period: str, key: str) -> XorbSpace:
-        """Return one space.  Raises XorbNotFound once its period, and the one after it, are over."""
+    def space(self, period: str, key: str, owner: str, quota_bytes: int | None = None) -> XorbSpace:
+        """Return one space of an owner's.  Raises XorbNotFound once its period, and the one after it, are over."""
         if not _PERIOD.match(period) or not 0 <= self.current_period() - int(period) <= 1:
             raise XorbNotFound("This upload address has expired. Start the upload again.")
-        return XorbSpace(self.root / period / key, self.max_bytes)
+        return XorbSpace(self.root / period / owner / key, self.max_bytes, quota_bytes)
 
     def sweep(self) -> None:
         """Remove the periods that no client can use any more, and what crashed writers left behind."""

@@ -71,6 +71,12 @@ def is_taken(context: Context, name: str) -> bool:
         return session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name)) is not None
 
 
+def quota_bytes(context: Context, name: str) -> int | None:
+    """Return how many bytes a namespace may hold; None is without limit."""
+    with context.database.read() as session:
+        return session.scalar(select(NamespaceRow.quota_bytes).where(NamespaceRow.name == name))
+
+
 def get(context: Context, actor: Actor, name: str) -> Namespace:
     """Raises NamespaceNotFound; `members` and quotas are filled in for members only."""
     with context.database.read() as session:

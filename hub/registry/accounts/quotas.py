@@ -1,7 +1,15 @@
-"""How much a namespace may hold: bytes of versions and drafts, and adapters."""
+"""How much a namespace may hold: adapters, and bytes of versions, drafts, and what is on its way to be one.
+
+    held (used_bytes)   versions that aren't deleted, drafts         taken when they are written, given back with them
+    reserved            uploads that are open, one by one            from their opening to their end
+                        blobs that were sent and aren't named yet    until a version or draft names them, or a day
+
+What is sent moves from the one to the next and is counted in one of them, so the sum never passes the limit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -10,7 +18,7 @@ from sqlalchemy.orm import Session
 from hub.errors import InvalidRequest, NamespaceNotFound, QuotaExceeded
 from hub.registry.accounts import namespaces
 from hub.registry.context import Context
-from hub.registry.db.models import AdapterRow, NamespaceRow, UploadRow
+from hub.registry.db.models import AdapterRow, BlobGrantRow, CommitRow, NamespaceRow, UploadRow, VersionRow
 from hub.registry.db.row_locks import lock_namespace
 from hub.registry.events import audit
 from hub.registry.rights import permissions
@@ -61,33 +69,72 @@ def check_adapters(session: Session, namespace: NamespaceRow) -> None:
         )
 
 
-def check_upload(session: Session, namespace: NamespaceRow, sha256: str, size: int, now: datetime) -> None:
-    """Raise QuotaExceeded if `size` more bytes, with what is on its way already, would be too many.
+def check_room(session: Session, namespace: NamespaceRow, size: int, now: datetime, *, sent_before: str = "") -> None:
+    """Raise QuotaExceeded unless `size` more bytes fit beside what is held and what is on its way.
 
-    The same bytes count once, however often somebody has begun to send them.
+    sent_before: the sha256 of these bytes, which are not counted again where they wait to be published.
     """
     if namespace.quota_bytes is None:
         return
-    others = select(UploadRow.sha256, UploadRow.size).distinct()
-    others = others.where(
-        UploadRow.namespace_id == namespace.id,
-        UploadRow.done.is_(False),
-        UploadRow.expires_at > now,
-        UploadRow.sha256 != sha256,
+    namespace = lock_namespace(session, namespace.id)  # or two that both see room for one come in together
+    _check(namespace, namespace.used_bytes + reserved(session, namespace, now, except_for=sent_before), size)
+
+
+def reserved(session: Session, namespace: NamespaceRow, now: datetime, *, except_for: str = "") -> int:
+    """Return the bytes of uploads that are open, and of blobs that were sent and that nothing names yet."""
+    coming = select(func.coalesce(func.sum(UploadRow.size), 0)).where(
+        UploadRow.namespace_id == namespace.id, UploadRow.done.is_(False), UploadRow.expires_at > now
     )
-    coming = session.scalar(select(func.coalesce(func.sum(others.subquery().c.size), 0)))
-    _check(namespace, namespace.used_bytes + int(coming or 0), size)
+    waiting = select(func.coalesce(func.sum(BlobGrantRow.counted_bytes), 0)).where(
+        BlobGrantRow.namespace_id == namespace.id, BlobGrantRow.sha256 != except_for
+    )
+    return int(session.scalar(coming) or 0) + int(session.scalar(waiting) or 0)
 
 
-def take(session: Session, namespace: NamespaceRow, size: int) -> None:
-    """Count `size` more bytes.  Raises QuotaExceeded.  One statement, so that two publishers can't both fit."""
+def room(session: Session, namespace: NamespaceRow, now: datetime) -> int | None:
+    """Return how many more bytes fit; None is without limit."""
+    if namespace.quota_bytes is None:
+        return None
+    return max(0, namespace.quota_bytes - namespace.used_bytes - reserved(session, namespace, now))
+
+
+def take(
+    session: Session, namespace: NamespaceRow, size: int, now: datetime, adapter: str, named: Iterable[str]
+) -> None:
+    """Count `size` bytes of a version or draft of `adapter`, whose blobs `named` wait no longer.  Raises QuotaExceeded.
+
+    The namespace's row is written first, so that two publishers can't both fit.
+    """
     counted = update(NamespaceRow).where(NamespaceRow.id == namespace.id)
     used = session.scalar(
         counted.values(used_bytes=NamespaceRow.used_bytes + size)
         .returning(NamespaceRow.used_bytes)
         .execution_options(synchronize_session=False)
     )
-    _check(namespace, (used or 0) - size, size)
+    settle(session, adapter, named)
+    if namespace.quota_bytes is not None:
+        _check(namespace, (used or 0) - size + reserved(session, namespace, now), size)
+
+
+def settle(session: Session, adapter: str, named: Iterable[str]) -> None:
+    """Count no longer as waiting what a version or draft of `adapter` names now."""
+    waiting = update(BlobGrantRow).where(BlobGrantRow.adapter == adapter, BlobGrantRow.sha256.in_(list(named)))
+    session.execute(waiting.values(counted_bytes=0).execution_options(synchronize_session=False))
+
+
+def held(session: Session, namespace: NamespaceRow) -> int:
+    """Add up, row by row, what `used_bytes` says."""
+    versions = (
+        select(func.coalesce(func.sum(VersionRow.size_bytes), 0))
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(AdapterRow.namespace_id == namespace.id, VersionRow.deleted_at.is_(None))
+    )
+    drafts = (
+        select(func.coalesce(func.sum(CommitRow.counted_bytes), 0))
+        .join(AdapterRow, CommitRow.adapter_id == AdapterRow.id)
+        .where(AdapterRow.namespace_id == namespace.id)
+    )
+    return int(session.scalar(versions) or 0) + int(session.scalar(drafts) or 0)
 
 
 def give_back(session: Session, namespace: NamespaceRow, size: int) -> None:
@@ -104,7 +151,7 @@ def _check(namespace: NamespaceRow, used: int, size: int) -> None:
     if limit is not None and used + size > limit:
         raise QuotaExceeded(
             f"The namespace {namespace.name!r} may hold {limit:,} bytes; {used:,} are taken and {size:,} would come. "
-            "Delete what is not needed, or ask an admin for more room.",
+            "Delete what is not needed, or ask an admin for more; what was sent and not published ends after a day.",
             limit=limit,
             used=used,
         )

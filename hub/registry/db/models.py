@@ -268,12 +268,19 @@ class VersionFileRow(Model):
 
 
 class BlobGrantRow(Model):
-    """Somebody sent this blob to this adapter, so a publish there may name it."""
+    """Somebody sent this blob to this adapter, so a publish there may name it.  It ends after a day.
+
+    counted_bytes: what it takes of the namespace's quota: the blob's size; 0 where nothing had to be sent, and as soon
+    as a version or draft names it.
+    """
 
     __tablename__ = "blob_grants"
 
     adapter: Mapped[str] = mapped_column(String(96), primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256", ondelete="CASCADE"), primary_key=True, index=True)
+    namespace_id: Mapped[int] = mapped_column(ForeignKey("namespaces.id"), index=True)
+    counted_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    touched_at: Mapped[datetime]
 
 
 class UploadRow(Model):
@@ -281,10 +288,14 @@ class UploadRow(Model):
 
     done: the blob is stored.  The row stays for its lifetime, so that whoever sends the last bytes a second time
     (another push of the same user, or a client that did not hear the answer) is told so.
+    store_key: empty for what is sent in one request, which is here only to be counted while it comes.
     """
 
     __tablename__ = "uploads"
-    __table_args__ = (Index("ix_uploads_wanted", "adapter", "sha256", "user_id"),)
+    __table_args__ = (
+        Index("ix_uploads_wanted", "adapter", "sha256", "user_id"),
+        Index("ix_uploads_open", "user_id", "done"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     adapter: Mapped[str] = mapped_column(String(96))

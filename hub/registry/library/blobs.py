@@ -6,18 +6,19 @@ nobody gets content by knowing its hash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hub.errors import HubError, InvalidRequest, TooLarge
+from hub.errors import HubError, InvalidRequest, QuotaExceeded, TooLarge
 from hub.formats.readable import SHA256_HEX
 from hub.refs import AdapterName
 from hub.registry.accounts import quotas
-from hub.registry.context import Context
+from hub.registry.context import UPLOAD_LIFETIME, Context
 from hub.registry.db.models import (
     AdapterRow,
     BlobGrantRow,
@@ -25,6 +26,7 @@ from hub.registry.db.models import (
     CommitFileRow,
     CommitRow,
     NamespaceRow,
+    UploadRow,
     VersionFileRow,
     VersionRow,
 )
@@ -121,34 +123,80 @@ def put_blob(
     limit = context.settings.max_upload_bytes
     if size is not None and size > limit:
         raise TooLarge(f"A file may have {limit:,} bytes here; this one has {size:,}.")
-    with context.database.read() as session:
-        check_may_publish(session, actor, name)
-    try:
-        staged = context.store.stage(stream, sha256, size, limit + 1)
-    except StreamBroken as error:
-        raise InvalidRequest("The sender went away before the end. Nothing was kept; send the file again.") from error
-    try:
-        if staged.size > limit:
-            raise TooLarge(f"A file may have {limit:,} bytes here.")
+    with _reserved(context, actor, name, sha256, size) as (reservation, room):
+        try:
+            staged = context.store.stage(stream, sha256, size, min(limit, limit if room is None else room) + 1)
+        except StreamBroken as error:
+            raise InvalidRequest(
+                "The sender went away before the end. Nothing was kept; send the file again."
+            ) from error
+        try:
+            if staged.size > limit:
+                raise TooLarge(f"A file may have {limit:,} bytes here.")
+            if room is not None and staged.size > room:
+                raise QuotaExceeded(f"There was room for {room:,} bytes, and more came. Nothing was kept.", limit=room)
 
-        def check(session: Session) -> None:
-            namespace, _ = find_namespace_to_publish(context, session, actor, name)
-            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
+            def settle(session: Session) -> None:
+                namespace, _ = find_namespace_to_publish(context, session, actor, name)
+                _end_reservation(session, reservation)
+                quotas.check_room(session, namespace, staged.size, context.now(), sent_before=staged.sha256)
 
-        _check_room(context, name, staged)
-        keep_staged(context, name, staged, check)
-    except BaseException:
-        _drop(context, staged)
-        raise
+            keep_staged(context, name, staged, settle)
+        except BaseException:
+            _drop(context, staged)
+            raise
     return staged.sha256, staged.size
 
 
-def _check_room(context: Context, name: AdapterName, staged: Staged) -> None:
-    """Raise QuotaExceeded before anything is put in its place; the transaction asks again."""
+@contextmanager
+def _reserved(
+    context: Context, actor: Actor, name: AdapterName, sha256: str | None, size: int | None
+) -> Iterator[tuple[str | None, int | None]]:
+    """Count bytes before they come, and no longer when the block ends.  Raises QuotaExceeded.
+
+    Yields the reservation, and how many bytes may come: those that were announced, else all that fit; None: no limit.
+    """
     with context.database.read() as session:
-        namespace = session.scalar(select(NamespaceRow).where(NamespaceRow.name == name.namespace))
-        if namespace is not None:
-            quotas.check_upload(session, namespace, staged.sha256, staged.size, context.now())
+        check_may_publish(session, actor, name)
+        limited = session.scalar(select(NamespaceRow.quota_bytes).where(NamespaceRow.name == name.namespace))
+    if limited is None:
+        yield None, None
+        return
+    reservation, room = context.database.transact(
+        lambda session: _reserve(context, session, actor, name, sha256 or "", size)
+    )
+    try:
+        yield reservation, room
+    finally:
+        context.database.transact(lambda session: _end_reservation(session, reservation))
+
+
+def _reserve(
+    context: Context, session: Session, actor: Actor, name: AdapterName, sha256: str, size: int | None
+) -> tuple[str, int]:
+    namespace, _ = find_namespace_to_publish(context, session, actor, name)
+    now = context.now()
+    announced = size if size is not None else quotas.room(session, namespace, now) or 0
+    quotas.check_room(session, namespace, announced, now, sent_before=sha256)
+    row = UploadRow(
+        id=secrets.token_hex(16),
+        adapter=str(name),
+        namespace_id=namespace.id,
+        user_id=actor.user_id,
+        sha256=sha256,
+        size=announced,
+        store_key="",
+        created_at=now,
+        expires_at=now + UPLOAD_LIFETIME,
+    )
+    session.add(row)
+    session.flush()
+    return row.id, announced
+
+
+def _end_reservation(session: Session, reservation: str | None) -> None:
+    if reservation is not None:
+        session.execute(delete(UploadRow).where(UploadRow.id == reservation))
 
 
 def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Callable[[Session], None]) -> None:
@@ -164,7 +212,7 @@ def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Calla
         also(session)
         _touch(context, session, staged)
         context.store.keep(copied)
-        _grant(context, session, name, staged.sha256)
+        _grant(context, session, name, staged.sha256, staged.size)
 
     context.database.transact(work)
     _drop(context, staged)
@@ -184,9 +232,10 @@ def _touch(context: Context, session: Session, staged: Staged) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["sha256"], set_={"touched_at": context.now()}))
 
 
-def _grant(context: Context, session: Session, name: AdapterName, sha256: str) -> bool:
+def _grant(context: Context, session: Session, name: AdapterName, sha256: str, sent_bytes: int = 0) -> bool:
     """Note that publishes to `name` may use this blob, and keep garbage collection off it for its grace.
 
+    sent_bytes: how many came for it, which count until something names it.
     Returns False where collection came first: it is waited for, and the blob is gone.
     """
     row = session.get(BlobRow, sha256, with_for_update=True, populate_existing=True)
@@ -195,7 +244,12 @@ def _grant(context: Context, session: Session, name: AdapterName, sha256: str) -
     row.touched_at = context.now()
     insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
     session.flush()
-    session.execute(insert(BlobGrantRow).values(adapter=str(name), sha256=sha256).on_conflict_do_nothing())
+    now = context.now()
+    namespace_id = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace))
+    values = {"namespace_id": namespace_id, "counted_bytes": sent_bytes, "touched_at": now}
+    again = {"touched_at": now} | ({"counted_bytes": sent_bytes} if sent_bytes else {})  # sent anew: waiting anew
+    added = insert(BlobGrantRow).values(adapter=str(name), sha256=sha256, **values)
+    session.execute(added.on_conflict_do_update(index_elements=["adapter", "sha256"], set_=again))
     return True
 
 

@@ -262,7 +262,8 @@ def _add_commit(
     number = at.session.scalar(select(CommitRow.id).order_by(CommitRow.id.desc()).limit(1)) or 0
     named = canonical_json(["draft", at.row.id, number, lane, listed, change.text])
     counted = _new_bytes(at, files, began)
-    quotas.take(at.session, at.namespace, counted)
+    blobs_named = [entry.sha256 for entry in files.values()]
+    quotas.take(at.session, at.namespace, counted, at.context.now(), at.row.full_name, blobs_named)
     made = CommitRow(
         adapter_id=at.row.id,
         commit=hashlib.sha256(named).hexdigest()[:40],

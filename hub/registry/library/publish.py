@@ -186,6 +186,8 @@ def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Pu
         with facets.reindexed(session, row):
             version.branch = None
             adapters.refresh(session, row)
+    if not created:
+        quotas.settle(session, row.full_name, [entry.sha256 for entry in proposal.manifest.files])
     moved = (created or proposal.is_commit) and _move_head(at, version, proposal)
     if alias is not None:
         aliases.move(at, alias, version)
@@ -238,7 +240,8 @@ def content_key(files: Iterable[FileEntry]) -> str:
 def _insert(at: Locked, proposal: Proposal) -> VersionRow:
     session, row = at.session, at.row
     manifest, card, publication = proposal.manifest, proposal.card, proposal.publication
-    quotas.take(session, at.namespace, manifest.size_bytes)
+    named = [entry.sha256 for entry in manifest.files]
+    quotas.take(session, at.namespace, manifest.size_bytes, at.context.now(), row.full_name, named)
     row.last_number += 1
     version = VersionRow(
         adapter_id=row.id,

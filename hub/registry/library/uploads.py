@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.errors import (
     DigestMismatch,
     HubError,
     InvalidRequest,
+    QuotaExceeded,
     StorageFull,
     TooLarge,
     UploadNotFound,
@@ -25,7 +27,7 @@ from hub.errors import (
 from hub.refs import AdapterName
 from hub.registry.accounts import quotas
 from hub.registry.context import UPLOAD_LIFETIME, Context
-from hub.registry.db.models import UploadRow
+from hub.registry.db.models import NamespaceRow, UploadRow
 from hub.registry.library import blobs
 from hub.registry.library.lookup import check_may_publish, find_namespace_to_publish
 from hub.registry.rights import permissions
@@ -33,6 +35,9 @@ from hub.registry.rights.access import Action, Actor
 from hub.registry.storage.store import DiskFailed
 from hub.registry.storage.streams import ByteStream, StreamBroken, chunks
 from hub.registry.values import Upload
+
+MAX_OPEN_UPLOADS = 1_000
+"""Of one user: as many as a push may ask for at once."""
 
 
 def start(
@@ -79,11 +84,13 @@ def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str,
         # Ask before the store is touched; the transaction below asks again.
         check_may_publish(session, actor, name)
     key = context.store.begin(size)
+    given_way: list[str] = []
 
     def work(session: Session) -> UploadRow:
         namespace, _ = find_namespace_to_publish(context, session, actor, name)
-        quotas.check_upload(session, namespace, sha256, size, context.now())
         now = context.now()
+        _check_open_uploads(session, actor, now)
+        given_way.extend(_make_way(session, actor, name, sha256, size, namespace, now))
         row = UploadRow(
             id=secrets.token_hex(16),
             adapter=str(name),
@@ -104,7 +111,42 @@ def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str,
     except BaseException:
         context.store.drop(key)
         raise
+    for other in given_way:
+        context.store.drop(other)
     return _describe(context, row, name)
+
+
+def _check_open_uploads(session: Session, actor: Actor, now: datetime) -> None:
+    count = select(func.count()).select_from(UploadRow)
+    mine = (UploadRow.user_id == actor.user_id, UploadRow.done.is_(False), UploadRow.expires_at > now)
+    if (session.scalar(count.where(*mine)) or 0) >= MAX_OPEN_UPLOADS:
+        raise QuotaExceeded(
+            f"You have {MAX_OPEN_UPLOADS:,} unfinished uploads, and may have no more. Finish or abort them, or wait: "
+            "they end after a day.",
+            limit=MAX_OPEN_UPLOADS,
+        )
+
+
+def _make_way(
+    session: Session, actor: Actor, name: AdapterName, sha256: str, size: int, namespace: NamespaceRow, now: datetime
+) -> list[str]:
+    """Raise QuotaExceeded unless there is room.  Where there is none, one's own earlier try at the same bytes ends.
+
+    Returns what the store may drop.
+    """
+    try:
+        quotas.check_room(session, namespace, size, now, sent_before=sha256)
+    except QuotaExceeded:
+        mine = (UploadRow.adapter == str(name), UploadRow.sha256 == sha256, UploadRow.user_id == actor.user_id)
+        earlier = session.scalars(select(UploadRow).where(*mine, UploadRow.done.is_(False))).all()
+        if not earlier:
+            raise
+        for row in earlier:
+            session.delete(row)
+        session.flush()
+        quotas.check_room(session, namespace, size, now, sent_before=sha256)
+        return [row.store_key for row in earlier if row.store_key]
+    return []
 
 
 def get(context: Context, actor: Actor, upload_id: str) -> Upload:
@@ -177,7 +219,7 @@ def _is_done(context: Context, upload_id: str) -> bool:
 
 
 def abort(context: Context, actor: Actor, upload_id: str) -> None:
-    """Forget an unfinished upload and its bytes."""
+    """Forget an unfinished upload and its bytes.  Those of a finished one stay, and count, until they are named."""
     row = _own(context, actor, upload_id)
     _forget(context, row.id, row.store_key)
 

@@ -14,8 +14,17 @@ from sqlalchemy import select
 
 from hub.errors import HubError
 from hub.manifest import Manifest
+from hub.registry.accounts import quotas
 from hub.registry.context import Context
-from hub.registry.db.models import AdapterRow, BlobRow, CommitFileRow, CommitRow, VersionFileRow, VersionRow
+from hub.registry.db.models import (
+    AdapterRow,
+    BlobRow,
+    CommitFileRow,
+    CommitRow,
+    NamespaceRow,
+    VersionFileRow,
+    VersionRow,
+)
 from hub.registry.library import version_values
 from hub.registry.library.unnamed import remove_orphan
 from hub.registry.search import facets
@@ -25,7 +34,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """kind: missing, size, corrupt, orphan, manifest, files, index.  used_by: refs that are hurt."""
+    """kind: missing, size, corrupt, orphan, manifest, files, index, quota.  used_by: refs that are hurt."""
 
     kind: str
     what: str
@@ -77,6 +86,7 @@ def check(
         if progress is not None:
             progress(blobs + versions_seen)
     problems.extend(_check_index(context))
+    problems.extend(_check_quotas(context))
     for stored in orphans:
         # By now the row is there of one that was just being put in its place.
         if repair:
@@ -194,6 +204,16 @@ def _check_version(context: Context, found: tuple[VersionRow, str]) -> Iterator[
         return
     if {file.path: file.sha256 for file in Manifest.parse(body).files} != stored:
         yield Problem("files", ref, f"the files of {ref} are not those of its manifest.", (ref,))
+
+
+def _check_quotas(context: Context) -> Iterator[Problem]:
+    """Add up what each namespace holds."""
+    with context.database.read_one_state() as session:
+        for row in session.scalars(select(NamespaceRow).order_by(NamespaceRow.id)):
+            held = quotas.held(session, row)
+            if held != row.used_bytes:
+                message = f"the namespace {row.name} counts {row.used_bytes:,} bytes and holds {held:,}."
+                yield Problem("quota", row.name, message, (row.name,))
 
 
 def _check_index(context: Context) -> Iterator[Problem]:

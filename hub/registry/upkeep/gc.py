@@ -22,6 +22,7 @@ from hub.registry.accounts import limits
 from hub.registry.context import DRAFT_LIFETIME, UPLOAD_LIFETIME, Context
 from hub.registry.db.models import (
     AdapterRow,
+    BlobGrantRow,
     BlobRow,
     CommitFileRow,
     CommitRow,
@@ -71,6 +72,7 @@ def collect(
         context.database.transact(lambda session: lanes.expire(session, now - DRAFT_LIFETIME))
         context.database.transact(lambda session: _forget_sessions(session, now))
         context.database.transact(queue.forget_unneeded)
+        context.database.transact(lambda session: _forget_grants(session, before))
         limits.forget_idle(context)
     blobs, size, errors = _collect_blobs(context, before, dry_run)
     orphans = _collect_orphans(context, before, dry_run)
@@ -84,7 +86,7 @@ def _expire_uploads(context: Context, now: datetime, dry_run: bool) -> int:
     with context.database.read() as session:
         expired = session.execute(select(UploadRow.id, UploadRow.store_key).where(UploadRow.expires_at <= now)).all()
         alive = set(session.scalars(select(UploadRow.store_key).where(UploadRow.expires_at > now)))
-    keys = {key for _, key in expired}
+    keys = {key for _, key in expired if key}
     # Bytes whose row is gone, e.g. because the server was killed between the two.
     keys |= {key for key in context.store.stale_uploads(now - UPLOAD_LIFETIME) if key not in alive}
     if dry_run:
@@ -111,6 +113,12 @@ def _release_deleted(session: Session, before: datetime) -> None:
     session.execute(
         delete(CommitFileRow).where(CommitFileRow.commit_id.in_(commits)).execution_options(synchronize_session=False)
     )
+
+
+def _forget_grants(session: Session, before: datetime) -> None:
+    """Count no longer what was sent and never named."""
+    old = delete(BlobGrantRow).where(BlobGrantRow.touched_at < before)
+    session.execute(old.execution_options(synchronize_session=False))
 
 
 def _forget_sessions(session: Session, now: datetime) -> None:
