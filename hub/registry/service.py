@@ -126,12 +126,12 @@ class Versions(Noun):
         super().__init__(registry)
         self._resolved = VersionCache()
 
-    def resolve(self, actor: Actor, ref: AdapterRef) -> Version:
+    def resolve(self, actor: Actor, ref: AdapterRef, *, for_card: bool = False) -> Version:
         """Return the version that a ref means, with its manifest.
 
         Raises AdapterNotFound, VersionNotFound, AliasNotFound.  `latest` is the newest that isn't yanked.
         """
-        return resolving.resolve(self.registry.context, self._resolved, actor, ref)
+        return resolving.resolve(self.registry.context, self._resolved, actor, ref, for_card=for_card)
 
     publish = of(publish.publish)
     import_from = of(importing.import_version)
@@ -161,6 +161,7 @@ class Aliases(Noun):
 
 class Adapters(Noun):
     get = of(adapters.get)
+    check_gate = of(adapters.check_gate)
     create = of(adapters.create)
     update = of(adapters.update)
     deprecate = of(adapters.deprecate)

@@ -414,6 +414,22 @@ def test_a_base_whose_parent_comes_much_later_is_restored(
         copy.close()
 
 
+@pytest.mark.parametrize("harm", ["gone", "cut short"])
+def test_a_backup_that_lacks_a_blob_is_no_backup(
+    world: World, tmp_path: Path, harm: str, request: pytest.FixtureRequest, database_kind: str
+) -> None:
+    world.push("task/qa", seed=1)
+    world.registry.upkeep.backup(str(tmp_path / "backup"))
+    blob = next(path for path in sorted((tmp_path / "backup" / "blobs").rglob("*")) if path.is_file())
+    if harm == "gone":
+        blob.unlink()
+    else:
+        blob.write_bytes(blob.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=blob.name):
+        restored(world, tmp_path / "backup", database_kind, request, tmp_path)
+    assert not [path for path in (tmp_path / f"restored-{database_kind}" / "store").rglob("*") if path.is_file()]
+
+
 def test_backup_during_writes_restores_and_passes_fsck(
     world: World, tmp_path: Path, request: pytest.FixtureRequest, database_kind: str
 ) -> None:

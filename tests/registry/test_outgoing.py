@@ -127,6 +127,14 @@ def serve_adapter(peer: Peer, folder: Path, repo: str = "else/where", revision: 
         ("::ffff:8.8.8.8", True),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::a00:1", False),
+        ("::7f00:1", False),
+        ("::808:808", False),
+        ("::ffff:0:7f00:1", False),
+        ("::ffff:0:808:808", False),
     ],
 )
 def test_only_public_addresses_are_public(address: str, public: bool) -> None:
@@ -140,6 +148,14 @@ def test_import_from_a_private_address_is_refused_before_a_byte_is_sent(world: W
     with pytest.raises((InvalidRequest, NetworkError)):
         world.registry.versions.import_from(world.admin, QA, f"http://{host}:{peer.port}/else/where")
     assert peer.asked == []
+
+
+def test_where_a_name_leads_inside_the_network_is_told_to_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 80))]
+    monkeypatch.setattr("hub.registry.events.outgoing.socket.getaddrinfo", lambda *_, **__: answer)
+    with pytest.raises(InvalidRequest) as caught:
+        world.registry.versions.import_from(world.admin, QA, "http://db.internal/else/where")
+    assert "10.11.12.13" not in str(caught.value.message) + str(caught.value.details)
 
 
 def test_redirect_to_a_private_address_is_not_followed(world: World, peer: Peer) -> None:

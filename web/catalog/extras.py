@@ -98,7 +98,9 @@ def namespace_feed(namespace: str) -> Response:
     query = Query(having={"namespace": (namespace,)}, sort="recent", limit=FEED_SIZE, with_facets=False)
     adapters = registry().adapters.search(current_actor(), query).items
     newest = [
-        registry().versions.resolve(current_actor(), each.name.at(each.latest)) for each in adapters if each.latest
+        registry().versions.resolve(current_actor(), each.name.at(each.latest), for_card=True)
+        for each in adapters
+        if each.latest
     ]
     page = url_for("catalog.namespace", namespace=namespace)
     return _feed(f"New versions in {namespace}", page, [_entry(each) for each in newest], shown.created_at)

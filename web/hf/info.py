@@ -157,8 +157,9 @@ def overview(namespace: str) -> Response:
 
 
 def auth_check(namespace: str, name: str) -> Response:
-    """Answer 200 to who may read a repository's files."""
-    tree_at(current_actor(), repo_name(namespace, name), MAIN)
+    """Answer 200 to who may read a repository's files.  Raises Gated for who may only see its card."""
+    tree = tree_at(current_actor(), repo_name(namespace, name), MAIN)
+    registry().adapters.check_gate(current_actor(), tree.adapter.name)
     return jsonify({})
 
 

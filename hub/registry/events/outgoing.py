@@ -24,6 +24,12 @@ from hub.errors import InvalidRequest, NetworkError
 
 TIMEOUT_SECONDS = 30.0
 MAX_REDIRECTS = 5
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# A gateway of the network that the server stands in may translate these to anything: NAT64 with a prefix of its own,
+# "IPv4-compatible" and stateless-translation addresses, and the site-local ones of old.
+_NEVER_PUBLIC = tuple(
+    ipaddress.IPv6Network(text) for text in ("64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10")
+)
 
 SLICE_SECONDS = 0.5
 """How long a read may go on after its deadline was brought forward."""
@@ -121,8 +127,9 @@ class GuardedBackend(httpcore2.NetworkBackend):
         if host.lower() not in self._trusted and f"{host}:{port}".lower() not in self._trusted:
             for address in addresses:
                 if not is_public(address):
+                    # Where a name leads inside the operator's network is not the caller's to know.
                     raise InvalidRequest(
-                        f"{host} is at {address}, which is no public address: the server does not go there. "
+                        f"{host} is at no public address: the server does not go there. "
                         "An operator can allow it: LORAHUB_TRUSTED_HOSTS."
                     )
         return addresses[0]
@@ -132,10 +139,12 @@ def is_public(address: str) -> bool:
     """Whether an address is reachable from the whole internet, also when an IPv6 one wraps an IPv4 one."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
+        if any(parsed in network for network in _NEVER_PUBLIC):
+            return False
         inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
         if inner is not None:
             return is_public(str(inner))
-        if parsed in ipaddress.ip_network("64:ff9b::/96"):
+        if parsed in _NAT64:
             return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
     return parsed.is_global and not parsed.is_multicast
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hub.adapter.facets import KEPT
 from hub.errors import Conflict, InvalidRequest
+from hub.manifest import CONFIG_FILE
 from hub.refs import AdapterName, AdapterRef
 from hub.registry.accounts import quotas
 from hub.registry.context import DELETE_WINDOW, Context
@@ -27,6 +28,7 @@ from hub.registry.db.models import (
 from hub.registry.events import audit
 from hub.registry.library import lanes
 from hub.registry.library.lookup import find_adapter, find_namespace_to_publish
+from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
 from hub.registry.search import facets
 from hub.registry.values import Adapter, Alias, Deprecated
@@ -39,6 +41,13 @@ def get(context: Context, actor: Actor, name: AdapterName) -> Adapter:
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         return describe(session, actor, row)
+
+
+def check_gate(context: Context, actor: Actor, name: AdapterName) -> None:
+    """Raise Gated if the actor may see the adapter's card and not its other files.  Raises AdapterNotFound."""
+    with context.database.read() as session:
+        row, _ = find_adapter(session, actor, name)
+        permissions.check_gate(session, actor, row, CONFIG_FILE)
 
 
 def create(context: Context, actor: Actor, name: AdapterName, *, private: bool = False) -> Adapter:

@@ -22,12 +22,12 @@ from hub.registry.db.models import AliasRow, BaseRow, LineageRow, ManifestRow, M
 from hub.registry.library import version_values, versions
 from hub.registry.library.lookup import no_adapter
 from hub.registry.rights.access import Action, Actor, allows
-from hub.registry.rights.permissions import to_role
+from hub.registry.rights.permissions import gated, to_role
 from hub.registry.values import Lineage, Metric, Version
 
 _STATE = text(
     """
-    SELECT adapters.id, adapters.revision, adapters.latest_number,
+    SELECT adapters.id, adapters.revision, adapters.latest_number, adapters.gated,
            adapters.private OR namespaces.private AS private, members.role
     FROM adapters
     JOIN namespaces ON namespaces.id = adapters.namespace_id
@@ -118,12 +118,14 @@ class _State:
     latest: int | None
 
 
-def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef) -> Version:
+def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef, *, for_card: bool = False) -> Version:
     """Return the version that a ref means, with its manifest.
 
-    Raises AdapterNotFound, VersionNotFound, AliasNotFound.  `latest` is the newest that isn't yanked.
+    Raises AdapterNotFound, VersionNotFound, AliasNotFound; Gated for who may only see the card: the manifest holds the
+    configuration.  `latest` is the newest that isn't yanked.
+    for_card: the caller shows no more than the card.
     """
-    state = _readable_state(context, actor, ref.adapter)
+    state = _readable_state(context, actor, ref.adapter, past_gate=for_card)
     key = (state.id, ref.selector)
     found = cache.get(key, state.revision)
     if found is None:
@@ -134,15 +136,18 @@ def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef
     return found
 
 
-def _readable_state(context: Context, actor: Actor, name: AdapterName) -> _State:
-    """Return the adapter's id and revision.  Raises AdapterNotFound when it isn't there or may not be read."""
+def _readable_state(context: Context, actor: Actor, name: AdapterName, *, past_gate: bool) -> _State:
+    """Return the adapter's id and revision.  Raises AdapterNotFound when it isn't there or may not be read; Gated."""
     asked = {"namespace": name.namespace, "name": name.name, "user": actor.user_id}
     row = context.database.fetch_one(_STATE, asked)
     if row is None:
         raise no_adapter(name)
     role = None if row.role is None else to_role(row.role)
-    if row.private and not allows(actor, role, name.namespace, Action.READ):
+    is_inside = allows(actor, role, name.namespace, Action.READ)
+    if row.private and not is_inside:
         raise no_adapter(name)
+    if row.gated and not is_inside and not past_gate:
+        raise gated(str(name), name.namespace)
     return _State(row.id, row.revision, row.latest_number)
 
 

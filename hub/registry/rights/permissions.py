@@ -44,9 +44,11 @@ def check_gate(session: Session, actor: Actor, adapter: AdapterRow, path: str) -
     if not adapter.gated or path == CARD_FILE or namespace is None:
         return
     if not is_allowed(session, actor, namespace, Action.READ):
-        raise Gated(
-            f"{adapter.full_name} is gated: its files are for members of {namespace.name}. Ask one of its owners."
-        )
+        raise gated(adapter.full_name, namespace.name)
+
+
+def gated(adapter: str, namespace: str) -> Gated:
+    return Gated(f"{adapter} is gated: its files are for members of {namespace}. Ask one of its owners.")
 
 
 def require(session: Session, actor: Actor, name: str, action: Action) -> NamespaceRow:

@@ -155,6 +155,7 @@ def restore(context: Context, source: str) -> BackupReport:
     folder = Path(source)
     summary = _read_summary(folder)
     _require_empty(context)
+    _require_blobs(folder, summary)
     size = _restore_blobs(context, folder)
 
     def work(session: Session) -> int:
@@ -186,6 +187,23 @@ def _require_empty(context: Context) -> None:
         for table in _tables():
             if session.execute(select(table).limit(1)).first() is not None:
                 raise Conflict("The database is not empty. Restore into a new one.")
+
+
+def _require_blobs(folder: Path, summary: dict[str, Any]) -> None:
+    """Raise IntegrityError, before anything is restored, unless every blob that the rows name is in the backup."""
+    said = summary["tables"].get("blobs", {"columns": []})["columns"]
+    lacking = []
+    for page in _pages(folder / "tables" / "blobs.jsonl"):
+        for row in page:
+            named = dict(zip(said, row, strict=True))
+            path = folder / "blobs" / named["sha256"][:2] / named["sha256"]
+            if not path.is_file() or path.stat().st_size != named["size"]:
+                lacking.append(named["sha256"])
+    if lacking:
+        raise IntegrityError(
+            f"The backup lacks {len(lacking):,} of the blobs that it names, e.g. {lacking[0]}: nothing was restored. "
+            "Use another backup."
+        )
 
 
 def _restore_blobs(context: Context, folder: Path) -> int:

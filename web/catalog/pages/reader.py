@@ -58,7 +58,7 @@ class Reader:
         drafts = self.registry.lanes.drafts(self.actor, name)
         if not versions:
             return {"adapter": shown, "view": None, "versions": (), "drafts": drafts}
-        view = self._view(name, shown.latest or versions[0].number, shown.private)
+        view = self._view(name, shown.latest or versions[0].number, shown.private, for_card=True)
         return {
             "adapter": shown,
             "view": view,
@@ -114,7 +114,7 @@ class Reader:
     def file(self, name: AdapterName, number: int, path: str) -> Words:
         """One file: a text as text, weights by their header.  Raises FileNotFound."""
         shown = self.registry.adapters.get(self.actor, name)
-        view = self._view(name, number, shown.private)
+        view = self._view(name, number, shown.private, for_card=path == CARD_FILE)
         row = next((each for each in view.files if each.path == path), None)
         if row is None:
             raise FileNotFound(f"{view.version.ref} has no file {path[:80]!r}. Its page lists the files that it has.")
@@ -159,11 +159,11 @@ class Reader:
         query = Query(having={"base": (shown.id,)}, sort="downloads", limit=50, with_facets=False)
         return {"base": shown, "page": self.registry.adapters.search(self.actor, query)}
 
-    def _view(self, name: AdapterName, number: int, private: bool) -> VersionView:
-        return view_version(self._resolve(name, number), private, self.endpoint)
+    def _view(self, name: AdapterName, number: int, private: bool, *, for_card: bool = False) -> VersionView:
+        return view_version(self._resolve(name, number, for_card=for_card), private, self.endpoint)
 
-    def _resolve(self, name: AdapterName, number: int) -> Version:
-        return self.registry.versions.resolve(self.actor, name.at(number))
+    def _resolve(self, name: AdapterName, number: int, *, for_card: bool = False) -> Version:
+        return self.registry.versions.resolve(self.actor, name.at(number), for_card=for_card)
 
     def _changes(self, before: Version, after: Version) -> Any:
         return self.insights.changes(before, after)
