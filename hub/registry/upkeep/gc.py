@@ -72,9 +72,10 @@ def collect(
         context.database.transact(lambda session: lanes.expire(session, now - DRAFT_LIFETIME))
         context.database.transact(lambda session: _forget_sessions(session, now))
         context.database.transact(queue.forget_unneeded)
-        context.database.transact(lambda session: _forget_grants(session, before))
         limits.forget_idle(context)
     blobs, size, errors = _collect_blobs(context, before, dry_run)
+    if not dry_run:
+        context.database.transact(lambda session: _forget_grants(session, before))
     orphans = _collect_orphans(context, before, dry_run)
     report = GcReport(blobs, size, uploads, orphans, dry_run)
     if errors:
