@@ -15,6 +15,7 @@ from hub.refs import AdapterName
 from hub.registry.service import Actor, Registry
 from hub.registry.values import Query, Version
 
+from ..recipes import CARD_FILE
 from ..svg import bars
 from .bases import base_tree
 from .insight import CardView, Insights
