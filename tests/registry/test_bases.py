@@ -35,6 +35,21 @@ def test_local_path_is_known_by_its_weights(world: World) -> None:
     assert name == "local:llama-" + "3" * 8
 
 
+def test_one_path_is_one_base_until_fingerprints_say_otherwise(world: World) -> None:
+    """Trainers write where the base lay; over the Hugging Face wire that is all that is known of it."""
+    path = "/data/models/llama/"
+    names = {world.push(f"task/a{seed}", world.adapter(seed=seed, base=path)).version.base for seed in range(4)}
+    assert names == {"local:llama"}
+    known = BaseIdentity(id=path, shapes=SHAPES, weights=WEIGHTS)
+    assert world.push("task/b", world.adapter(seed=5, base=path), base=known).version.base == "local:llama"
+    other = BaseIdentity(id=path, shapes=SHAPES, weights=OTHER)
+    assert world.push("task/c", world.adapter(seed=6, base=path), base=other).version.base == "local:llama-" + "3" * 8
+    assert world.push("task/d", world.adapter(seed=7, base="/data/models/llama")).version.base == "local:llama"
+    elsewhere = world.push("task/e", world.adapter(seed=8, base="/home/ann/llama")).version.base
+    assert elsewhere not in {"local:llama", None}
+    assert len(world.registry.bases.list(ANONYMOUS)) == 3
+
+
 def test_fingerprints_add_up(world: World) -> None:
     world.push("task/qa", world.adapter(seed=1, base="org/model"))
     assert world.registry.bases.get(ANONYMOUS, "org/model").weights == ()

@@ -1,7 +1,8 @@
 """Base models as objects: one canonical name, other names, fingerprints, and the copies that were made of them.
 
-A publish binds its version to a base by, in this order: the id that the config names; the weight fingerprint (a local
-path names nothing, but the weights do); and where neither is known, a new base is made.  The manifest never changes:
+A publish binds its version to a base by, in this order: the id that the config names; the weight fingerprint; the path
+that the config names, which is another name of the base that was made for it, unless the fingerprints say that it was
+another model; and where none is known, a new base is made.  The manifest never changes:
 rebinding a version only changes what the catalog shows, and is audited.
 """
 
@@ -43,7 +44,7 @@ def bind(context: Context, session: Session, identity: BaseIdentity) -> int | No
     if not identity.to_json():
         return None
     by_name = None if _is_path(identity.id) else _find_row(session, identity.id or "")
-    row = by_name or _find_by_weights(session, identity)
+    row = by_name or _find_by_weights(session, identity) or _find_by_path(session, identity)
     if row is None:
         row = _add(context, session, identity)
     _remember_fingerprints(context, session, row, identity)
@@ -70,12 +71,35 @@ def _find_by_weights(session: Session, identity: BaseIdentity) -> BaseRow | None
     return session.scalar(query.order_by(BaseRow.id).limit(1))
 
 
+def _find_by_path(session: Session, identity: BaseIdentity) -> BaseRow | None:
+    """Return the base that was made for this path, if it can be the same model."""
+    row = _find_row(session, _path_of(identity)) if identity.id else None
+    if row is None:
+        return None
+    for kind, value in (("shapes", identity.shapes), ("weights", identity.weights)):
+        query = select(BaseFingerprintRow.value)
+        query = query.where(BaseFingerprintRow.base_id == row.id, BaseFingerprintRow.kind == kind)
+        known = set(session.scalars(query))
+        if known and value is not None and value not in known:
+            return None
+    return row
+
+
+def _path_of(identity: BaseIdentity) -> str:
+    path = (identity.id or "").strip()
+    return (path.rstrip("/\\") or path)[:MAX_NAME_LENGTH]
+
+
 def _add(context: Context, session: Session, identity: BaseIdentity) -> BaseRow:
     row = BaseRow(name=_free_name(session, identity), revision=identity.revision, created_at=context.now())
     original = _find_original(session, identity)
     row.parent_id = original.id if original is not None else None
     session.add(row)
     session.flush()
+    if identity.id is not None and _is_path(identity.id):
+        insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
+        alias = insert(BaseAliasRow).values(alias=_path_of(identity), base_id=row.id)
+        session.execute(alias.on_conflict_do_nothing())  # the first model at a path keeps it
     return row
 
 
