@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Unpack
 from hub.adapter.provenance import Provenance
 from hub.adapter.publication import Publication, Said
 from hub.client.api import Client, Search
+from hub.client.placing import place
 from hub.client.progress import Observer
 from hub.client.recorded import recorded_base
 from hub.client.records import AdapterInfo, VersionInfo
 from hub.client.sources import parse_source
-from hub.client.sync import Prepared, Pushed, copy_out, prepare, resolve, send
+from hub.client.sync import Prepared, Pushed, copy_out, fetch, prepare, resolve, send
 from hub.client.sync import pull as pull_version
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
@@ -47,16 +48,21 @@ def pull(
 ) -> Path:
     """Return a folder with the files of the version that `ref` names: one that PEFT can open.
 
-    The folder is in the cache and read-only; with `to`, the files are copied to that new folder instead.
+    The folder is in the cache and read-only.  With `to`, that folder gets the files: it is new, empty, or from an
+    earlier pull, and is replaced whole where `ref` means another version by now.
     Bytes are verified against the version's manifest.  A pull that was interrupted goes on where it stopped.
     With `LORAHUB_OFFLINE=1` the cache answers alone.  A yanked version is pulled with a warning that says why.
-    Raises VersionNotFound, AdapterNotFound, DigestMismatch, NetworkError, Offline, StorageFull.
+    Raises VersionNotFound, AdapterNotFound, DigestMismatch, NetworkError, Offline, StorageFull; InvalidRequest and
+    Conflict for a folder that has other files in it.
     """
-    source = parse_source(ref)
-    found = source if isinstance(source, Path) else pull_version(source, client_settings(registry), observer)
-    if to is None:
-        return found
-    return copy_out(found, Path(to).expanduser(), recorded_base(found, client_settings(registry).cache))
+    source, settings = parse_source(ref), client_settings(registry)
+    target = None if to is None else Path(to).expanduser()
+    if isinstance(source, Path):
+        return source if target is None else copy_out(source, target, recorded_base(source, settings.cache))
+    if target is None:
+        return pull_version(source, settings, observer)
+    version = resolve(source, settings, observer)
+    return place(version, fetch(version, settings, observer), target)
 
 
 def push(

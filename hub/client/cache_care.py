@@ -36,8 +36,8 @@ class Removed:
 def verify_version(info: VersionInfo, cache: Cache, observer: Observer) -> tuple[FileEntry, ...]:
     """Hash the cached files of a version.  Returns what was verified.
 
-    Raises VersionNotFound if it isn't in the cache, IntegrityError, which names the files, if one is damaged; those
-    are removed.
+    Raises VersionNotFound if it isn't in the cache, IntegrityError, which names the files, if one is damaged or was not
+    published; those are removed.
     """
     manifest = info.manifest
     folder = cache.snapshot_path(info.adapter, info.digest)
@@ -50,17 +50,23 @@ def verify_version(info: VersionInfo, cache: Cache, observer: Observer) -> tuple
         damaged = [entry.path for entry in manifest.files if not _is_intact(folder / entry.path, entry, observer)]
     finally:
         observer.end()
-    if damaged:
+    known = {entry.path for entry in manifest.files}
+    foreign = [f"{name} (not of this version)" for name in sorted(_names_in(folder) - known)]
+    if damaged or foreign:
         for entry in manifest.files:
             if entry.path in damaged:
                 remove_file(cache.blob_path(entry.sha256))
         cache.drop_snapshot(folder)
         raise IntegrityError(
-            f"{info.ref} is damaged in the cache: {', '.join(damaged)}. It was thrown away; fetch it again: "
+            f"{info.ref} is damaged in the cache: {', '.join(damaged + foreign)}. It was thrown away; fetch it again: "
             f"lorahub pull {info.ref}",
-            files=damaged,
+            files=damaged + foreign,
         )
     return manifest.files
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def verify_all(cache: Cache, observer: Observer) -> list[str]:

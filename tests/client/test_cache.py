@@ -203,6 +203,16 @@ def test_verify_finds_a_byte_that_was_flipped_without_a_trace(cached, write_to):
     assert not cache.blob_path(manifest.file(path.name).sha256).exists()
 
 
+def test_verify_names_files_that_were_not_published(cached):
+    cache, manifest, folder = cached
+    folder.chmod(0o755)
+    (folder / "extra.py").write_text("import os")
+    with pytest.raises(IntegrityError, match=r"extra\.py \(not of this version\)"):
+        verify_version(info_of(manifest), cache, Observer())
+    assert cache.find_snapshot(NAME, manifest) is None
+    assert all(cache.has_blob(entry) for entry in manifest.files), "the published bytes are good"
+
+
 def test_verify_of_all_names_what_was_damaged(cached, write_to):
     cache, manifest, _ = cached
     entry = manifest.file("README.md")
