@@ -13,7 +13,7 @@ SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Co
 TYPES := .build/types
 DOCS := .venvs/docs/bin
 
-.PHONY: help setup test lint format types test-fast test-slow test-engines bench bench-gpu bench-registry attack demo docs \
+.PHONY: help setup test lint format types test-fast test-slow test-engines test-hf-suite bench bench-gpu bench-registry attack demo docs \
         browser screenshots lock clean
 
 help:  ## list the targets
@@ -67,6 +67,9 @@ test-slow: $(READY) browser  ## the long suites
 test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, each in an environment of its own
 	$(BIN)/python -m tests.hf.environments
 	$(BIN)/python -m pytest -m "engines" -q --timeout=3000
+
+test-hf-suite: $(READY)  ## huggingface_hub's own tests against a server of this tree
+	$(BIN)/python -m tests.hf.suite
 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
 	$(BIN)/python -m benchmarks.runtime

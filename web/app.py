@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from hub.registry.service import Registry
@@ -35,6 +36,8 @@ from .http.metrics import measure
 from .http.raw_path import CONVERTERS, KeepEncodedSlashes, refuse_nul
 from .http.security import protect
 
+_REQUEST_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
 
 def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     """Return the whole web application on `registry`."""
@@ -50,6 +53,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     register_error_handlers(app)
     next_id = request_names()
     app.before_request(lambda: _name_request(next_id()))
+    app.after_request(_tell_request_name)
     app.before_request(refuse_nul)
     metrics = measure(app)
     caller_key = CallerKeys(lambda token: registry.tokens.user_of(token) or signing.signer_of(registry, token))
@@ -86,5 +90,13 @@ def request_names() -> Callable[[], str]:
 
 
 def _name_request(name: str) -> None:
-    """Give the request an id that the log and the answer to a failure share."""
-    g.request_id = request.environ["lorahub.request_id"] = name
+    """Give the request an id that the log and the answer share: the client's own, if it sent one."""
+    sent = request.headers.get("X-Request-Id") or request.headers.get("X-Amzn-Trace-Id") or ""
+    g.request_id = request.environ["lorahub.request_id"] = sent if _REQUEST_NAME.match(sent) else name
+
+
+def _tell_request_name(response: Response) -> Response:
+    """Say the id where clients of the Hugging Face Hub look for it, to print it with an error."""
+    if not request.path.startswith("/api/v1/"):
+        response.headers["X-Request-Id"] = g.get("request_id", "-")
+    return response

@@ -27,6 +27,7 @@ from hub.registry.library import (
     catalog,
     drafts,
     files,
+    gates,
     importing,
     lanes,
     metrics,
@@ -195,6 +196,15 @@ class Lanes(Noun):
     delete = of(lanes.delete)
 
 
+class Gates(Noun):
+    """Who may read gated adapters."""
+
+    ask = of(gates.ask)
+    list = of(gates.listing)
+    grant = of(gates.grant)
+    decide = of(gates.decide)
+
+
 class Audit(Noun):
     list = of(audit.listing)
 
@@ -238,7 +248,7 @@ class Registry:
         self.blobs, self.uploads = Blobs(self), Uploads(self)
         self.versions, self.aliases, self.metrics = Versions(self), Aliases(self), Metrics(self)
         self.adapters, self.bases, self.commits = Adapters(self), Bases(self), Commits(self)
-        self.lanes = Lanes(self)
+        self.lanes, self.gates = Lanes(self), Gates(self)
         self.webhooks, self.upkeep, self.derived = Webhooks(self), Upkeep(self), Values(self)
 
     @classmethod

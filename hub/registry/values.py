@@ -13,6 +13,7 @@ from hub.refs import AdapterName, AdapterRef
 
 Role = Literal["reader", "publisher", "owner"]
 Scope = Literal["read", "publish", "admin"]
+AccessStatus = Literal["pending", "accepted", "rejected"]
 Sort = Literal["recent", "new", "downloads", "name"]
 
 
@@ -396,6 +397,17 @@ class Commit:
     version: int | None
     problem: str | None = None
     lane: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """A user who asked to read a gated adapter's files, or was let in unasked.  id: 24 hex."""
+
+    id: str
+    user: str
+    status: AccessStatus
+    at: datetime
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

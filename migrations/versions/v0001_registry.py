@@ -35,6 +35,7 @@ def upgrade() -> None:
     _create_web_sessions()
     _create_aliases()
     _create_commits()
+    _create_access_requests()
     _create_lanes()
     _create_downloads()
     _create_lineage()
@@ -64,6 +65,7 @@ def downgrade() -> None:
     op.drop_table("lineage")
     op.drop_table("downloads")
     op.drop_table("lanes")
+    op.drop_table("access_requests")
     op.drop_table("commits")
     op.drop_table("aliases")
     op.drop_table("web_sessions")
@@ -450,6 +452,20 @@ def _create_commits() -> None:
     )
     op.create_index("ix_commits_adapter_commit", "commits", ["adapter_id", "commit"], unique=False)
     op.create_index(op.f("ix_commits_version_id"), "commits", ["version_id"], unique=False)
+
+
+def _create_access_requests() -> None:
+    op.create_table(
+        "access_requests",
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.Column("user_id", BIG_ID, nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=200), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_access_requests_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_access_requests_user_id_users")),
+        sa.PrimaryKeyConstraint("adapter_id", "user_id", name=op.f("pk_access_requests")),
+    )
 
 
 def _create_lanes() -> None:

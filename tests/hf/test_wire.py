@@ -289,6 +289,14 @@ def test_commits_at_once_without_a_parent_all_land(wire: Wire, api: HfApi, folde
     assert [commit["id"] for commit in pages] == [commit.commit_id for commit in api.list_repo_commits("wire/many")]
 
 
+def test_git_clone_says_what_to_do_instead(wire: Wire, qa: str, tmp_path: Path) -> None:
+    for address in (f"{wire.url}/{qa}", f"{wire.url}/{qa}.git", f"{wire.url}/wire/nothing"):
+        command = ["git", "clone", address, str(tmp_path / "clone")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode != 0
+        assert "hf download wire/" in done.stderr, done.stderr
+
+
 def test_a_deprecated_adapter_says_what_to_use_instead(wire: Wire, qa: str, folders: dict[str, Path]) -> None:
     wire.server.cli("push", str(folders["one"]), "wire/old")
     wire.native("PUT", "/adapters/wire/old/deprecation", {"reason": "Its data was wrong", "successor": qa})

@@ -59,6 +59,9 @@ MUTATIONS: dict[str, tuple[str, Callable[[World], object]]] = {
         "draft.commit",
         lambda w: w.commit("team/qa", {"a.json": w.notes["blob"]}),
     ),
+    "gates.ask": ("access.ask", lambda w: w.registry.gates.ask(w.admin, QA)),
+    "gates.grant": ("access.accepted", lambda w: w.registry.gates.grant(w.admin, QA, "mia")),
+    "gates.decide": ("access.rejected", lambda w: w.registry.gates.decide(w.admin, QA, "mia", "rejected")),
     "lanes.create_branch": (
         "branch.create",
         lambda w: w.registry.lanes.create_branch(w.admin, QA, "side", w.registry.commits.tree(w.admin, QA).commit.id),
@@ -80,7 +83,9 @@ OTHERS = {
     *("uploads.abort", "blobs.put", "versions.resolve", "versions.list", "versions.children"),
     *("versions.open_file", "versions.count_download", "versions.download_history", "aliases.list"),
     *("aliases.history", "adapters.get", "adapters.search", "bases.list", "bases.get", "commits.tree"),
-    *("commits.start", "lanes.drafts", "lanes.branches"),
+    *("tokens.user_of", "namespaces.quota_bytes", "adapters.check_gate", "webhooks.prune"),
+    *("derived.want", "derived.deriving", "derived.find"),
+    *("commits.start", "lanes.drafts", "lanes.branches", "gates.list"),
     *("commits.list", "commits.open_file", "audit.list", "webhooks.list", "webhooks.deliver", "rates.take"),
     *("upkeep.collect", "upkeep.check", "upkeep.backup", "adapters.statistics"),
 }
@@ -93,6 +98,7 @@ def ready(world: World) -> World:
     world.push("team/qa", seed=1, alias="prod")
     world.push("team/qa", seed=2)
     world.registry.versions.yank(world.admin, QA, 2, "bad")
+    world.registry.adapters.update(world.admin, QA, gated=True)
     world.registry.metrics.set(world.admin, QA, 1, "accuracy", 0.5)
     folder = world.adapter(seed=3)
     world.notes["manifest"] = world.manifest(folder)

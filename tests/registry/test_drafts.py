@@ -201,7 +201,7 @@ def test_stale_parent_is_refused_and_nothing_is_lost(world: World) -> None:
     first = world.commit("task/qa", files)
     text = world.put("task/qa", b"hello\n")
     second = world.commit("task/qa", {**files, "README.md": text}, parent=first.id)
-    with pytest.raises(PreconditionFailed, match="A commit has happened since") as caught:
+    with pytest.raises(PreconditionFailed, match="The branch was updated since") as caught:
         world.commit("task/qa", files, parent=first.id)
     assert caught.value.details["head"] == second.id
     assert world.registry.commits.tree(ANONYMOUS, QA).commit.version == 2

@@ -47,6 +47,19 @@ def wire_routes(world: World) -> list[Route]:
         Route(f"{REPO}/tag/<tag>", "DELETE", OWN, f"{M}/tag/gold", None, 1),
         Route(f"{REPO}/branch/<branch>", "POST", PUBLISH, f"{M}/branch/dev", {}, 1),
         Route(f"{REPO}/branch/<branch>", "DELETE", PUBLISH, f"{M}/branch/trial", None, 1),
+        Route(f"{REPO}/ask-access", "POST", READ, f"{M}/ask-access", {}, 1),
+        Route(f"{REPO}/user-access-request/<status>", "GET", OWN, f"{M}/user-access-request/pending"),
+        Route(
+            f"{REPO}/user-access-request/grant", "POST", OWN, f"{M}/user-access-request/grant", {"user": "reader"}, 1
+        ),
+        Route(
+            f"{REPO}/user-access-request/handle",
+            "POST",
+            OWN,
+            f"{M}/user-access-request/handle",
+            {"user": "outsider", "status": "rejected"},
+            1,
+        ),
         Route(LFS_BATCH, "POST", PUBLISH, "/vault/secret.git/info/lfs/objects/batch", LFS | {"operation": "upload"}),
         Route("/api/repos/create", "POST", PUBLISH, "/api/repos/create", OF_VAULT | {"name": "new"}, 1),
         Route("/api/repos/delete", "DELETE", OWN, "/api/repos/delete", OF_VAULT, 1),
@@ -59,6 +72,7 @@ def wire_routes(world: World) -> list[Route]:
 LFS_BATCH = "/<namespace>/<name>.git/info/lfs/objects/batch"
 
 REFUSED_TO_ALL = [
+    ("GET", "/<namespace>/<name>/info/refs", "/vault/secret.git/info/refs", None),
     # What the wire has and versions don't: moving, squashing, reading through git.  Nobody may.
     ("POST", LFS_BATCH, "/vault/secret.git/info/lfs/objects/batch", LFS | {"operation": "download"}),
     ("POST", f"{REPO}/super-squash/<branch>", f"{M}/super-squash/main", {"message": "x"}),

@@ -93,6 +93,8 @@ def _fill(admin: Api, folder: Path) -> dict[str, Any]:
     admin.call("PUT", "/adapters/vault/secret/aliases/prod", {"version": 1}, expect=200)
     admin.call("PUT", "/adapters/vault/secret/aliases/gold", {"version": 1, "protected": True}, expect=200)
     admin.call("POST", "/api/models/vault/secret/branch/trial", {}, expect=200)
+    admin.call("PUT", "/api/models/vault/secret/settings", {"gated": "manual"}, expect=200)
+    admin.call("POST", "/api/models/vault/secret/user-access-request/grant", {"user": "outsider"}, expect=200)
     metric = {"name": "accuracy", "value": 0.5}
     admin.call("PUT", "/adapters/vault/secret/versions/v1/metrics", metric, expect=200)
     admin.call("POST", "/adapters/vault/secret/versions/v1/yank", {"reason": "old"}, expect=200)

@@ -5,6 +5,7 @@
     files.py        resolve, tree, paths-info
     info.py         model_info, lists, refs, commits, whoami
     upload.py       preupload, LFS, commit          commit.py      what a commit says
+    access.py       who may read what is gated
     manage.py       create, delete, settings, tags, the card's check
     signing.py      addresses that carry a right by themselves
     upstream.py     repositories that are held elsewhere
@@ -30,7 +31,7 @@ from hub.settings import ServerSettings
 
 from ..http.identity import settings
 from ..xet import shard, xorb
-from . import commit, files, info, manage, upload, upstream, xet_reads, xet_routes
+from . import access, commit, files, info, manage, upload, upstream, xet_reads, xet_routes
 from . import errors as hf_errors
 from .telemetry import DropTelemetry
 
@@ -72,6 +73,10 @@ WRITE_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("DELETE", f"{MODEL}/tag/<selector:tag>", manage.delete_tag),
     ("POST", f"{MODEL}/branch/<selector:branch>", manage.create_branch),
     ("DELETE", f"{MODEL}/branch/<selector:branch>", manage.delete_branch),
+    ("GET", f"{MODEL}/user-access-request/<status>", access.list_requests),
+    ("POST", f"{MODEL}/user-access-request/grant", access.grant_access),
+    ("POST", f"{MODEL}/user-access-request/handle", access.handle_request),
+    ("POST", f"{MODEL}/ask-access", access.ask_access),
     ("POST", f"{MODEL}/super-squash/<selector:branch>", manage.squash),
     ("POST", "/api/validate-yaml", manage.validate_yaml),
 )
@@ -85,6 +90,9 @@ XET_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/api/xet/<period>/<space>/v1/xorbs/<prefix>/<name>", xet_routes.put_xorb),
     ("POST", "/api/xet/<period>/<space>/v1/shards", xet_routes.put_shard),
 )
+
+# What speaks no token of ours: answered alike whether the adapter is there or not.
+GIT_ROUTES: tuple[tuple[str, str, View], ...] = (("GET", f"{REPO}/info/refs", manage.refuse_git),)
 
 # What is not kept here must still be told so in the client's own words.
 MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
@@ -121,7 +129,7 @@ def make_blueprint() -> Blueprint:
     hf.before_request(_set_body_limit)
     for method, rule, view in (*READ_ROUTES, *MISSING_ROUTES):
         hf.add_url_rule(rule, view.__name__, _or_upstream(view), methods=[method])
-    for method, rule, view in (*WRITE_ROUTES, *XET_ROUTES):
+    for method, rule, view in (*WRITE_ROUTES, *XET_ROUTES, *GIT_ROUTES):
         hf.add_url_rule(rule, view.__name__, view, methods=[method])
     for kind in (HubError, HTTPException, Exception):
         hf.register_error_handler(kind, hf_errors.answer)

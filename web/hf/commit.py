@@ -100,8 +100,10 @@ def as_stream(file: PutBytes) -> io.BytesIO:
 
 
 def _below(operation: Delete, tree: Mapping[str, str]) -> list[str]:
+    """Return the paths that a deletion means.  A client can't always tell a folder from a file."""
     prefix = operation.path.rstrip("/") + "/"
-    found = [p for p in tree if p.startswith(prefix)] if operation.folder else [p for p in tree if p == operation.path]
+    found = [path for path in tree if path == operation.path] if not operation.folder else []
+    found = found or [path for path in tree if path.startswith(prefix)]
     if not found:
         kind = "folder" if operation.folder else "file"
         raise FileNotFound(f"A {kind} with this name doesn't exist: {operation.path!r} can't be deleted.")

@@ -70,7 +70,16 @@ def _status(error: HubError) -> int:
 def _message(error: HubError) -> str:
     if isinstance(error, errors.Unauthenticated) and request.headers.get("Authorization"):
         return _BAD_TOKEN
+    if isinstance(error, errors.Gated):
+        return _header_text(
+            f"Access to model {_asked_repo()} is restricted and you are not in the authorized list. {error.message}"
+        )
     return _header_text(error.message)
+
+
+def _asked_repo() -> str:
+    args = request.view_args or {}
+    return f"{args.get('namespace', '')}/{args.get('name', '')}"
 
 
 def _header_text(text: str) -> str:

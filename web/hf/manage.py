@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, jsonify
@@ -10,6 +11,7 @@ from hub.errors import (
     Conflict,
     Forbidden,
     InvalidRequest,
+    NamespaceNotFound,
     PreconditionFailed,
     Unauthenticated,
 )
@@ -31,13 +33,23 @@ def create_repo() -> Response:
         raise InvalidRequest(f"lorahub keeps LoRA adapters, which are models; it has no {str(body['type'])[:80]}s.")
     url = f"{public_root()}/{repo}"
     try:
-        created = registry().adapters.create(actor, repo, private=_is_private(body) or False)
+        created = registry().adapters.create(actor, repo, private=_is_new_private(actor, repo, body))
     except Conflict as error:
         response = jsonify({"error": error.message, "url": url})
         response.headers["X-Error-Message"] = f"You already created this model repo: {repo}"
         response.status_code = 409
         return response
     return jsonify({"url": url, "name": str(created.name), "id": f"{created.id:024x}"})
+
+
+def _is_new_private(actor: Actor, repo: AdapterName, body: dict[str, Any]) -> bool:
+    """Whether a new adapter is private: as its maker says, else as its namespace is."""
+    said = _is_private(body)
+    if said is not None:
+        return said
+    with suppress(NamespaceNotFound):
+        return registry().namespaces.get(actor, repo.namespace).private
+    return False
 
 
 def delete_repo() -> Response:
@@ -101,8 +113,9 @@ def create_branch(namespace: str, name: str, branch: str) -> Response:
     """Let a branch go out from a version: what is committed to it never becomes the latest.  409 if it is there."""
     actor, repo = _signed_in(), repo_name(namespace, name)
     wanted = branch.removeprefix("refs/heads/")
-    if wanted == MAIN:
-        raise Conflict(f"{wanted} exists already in {repo}.")
+    known = {MAIN, *(each.name for each in registry().lanes.branches(actor, repo))}
+    if wanted in known:
+        raise Conflict(f"Reference refs/heads/{wanted} already exists in {repo}.")
     start = tree_at(actor, repo, str(json_body(allow_empty=True).get("startingPoint") or MAIN))
     registry().lanes.create_branch(actor, repo, wanted, start.commit.id)
     return jsonify({})
@@ -113,7 +126,7 @@ def delete_branch(namespace: str, name: str, branch: str) -> Response:
     actor, repo = _signed_in(), repo_name(namespace, name)
     wanted = plain_revision(branch)
     if wanted == MAIN:
-        raise Forbidden(f"main is what everybody reads of {repo}, and stays.")
+        raise Forbidden(f"Cannot delete refs/heads/main: it is what everybody reads of {repo}, and stays.")
     registry().lanes.delete(actor, repo, wanted)
     return jsonify({})
 
@@ -123,17 +136,37 @@ def squash(namespace: str, name: str, branch: str) -> Response:
     raise Forbidden(f"The history of {repo_name(namespace, name)} can't be squashed: published versions never change.")
 
 
+def refuse_git(namespace: str, name: str) -> Response:
+    """Tell `git clone` that there is no git here, and what there is: it prints a plain text beside an error."""
+    repo = f"{namespace}/{name.removesuffix('.git')}"
+    text = f"lorahub keeps versions, no git repositories. Download one with: hf download {repo}\n"
+    return Response(text, 404, mimetype="text/plain")
+
+
 def validate_yaml() -> Response:
     """Check a card's front matter, as `upload` does before it sends a README."""
     content = json_body().get("content")
     if not isinstance(content, str):
         raise InvalidRequest("The request has no content.")
-    problem = split_front_matter(content)[0].problem
+    problem = _card_problem(content)
     if problem:
         response = jsonify({"errors": [{"message": problem}], "warnings": [], "error": problem})
         response.status_code = 400
         return response
     return jsonify({"errors": [], "warnings": []})
+
+
+def _card_problem(content: str) -> str | None:
+    """Return what is wrong with a card's front matter, as far as clients and the catalog rely on it."""
+    front = split_front_matter(content.lstrip())[0]  # clients look behind empty lines, too
+    index = front.fields.get("model-index")
+    if not front.problem and index is not None and not _is_model_index(index):
+        return '"model-index" must be a list of objects with a name and results.'
+    return front.problem or None
+
+
+def _is_model_index(index: object) -> bool:
+    return isinstance(index, list) and all(isinstance(each, dict) and "name" in each for each in index)
 
 
 def _signed_in() -> Actor:

@@ -207,6 +207,8 @@ def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRule
     rule = rule_for(path)
     if rule.verdict is Verdict.REFUSE:
         raise UnsafeFile(f"{path[:120]!r} is never stored: {rule.reason}", path=path[:200])
+    if "\\" in path or ".." in path.split("/"):
+        check_path(path)  # refused even where it would be left out
     answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if is_lfs(path, size) and size else "regular"}
     if rule.verdict is Verdict.LEAVE_OUT or ignored.ignores(path):
         return answer | {"shouldIgnore": True, "reason": rule.reason}

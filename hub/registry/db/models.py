@@ -194,6 +194,18 @@ class AdapterRow(Model):
     deleted_at: Mapped[datetime | None]
 
 
+class AccessRequestRow(Model):
+    """A user who asked to read a gated adapter's files.  status: `pending`, `accepted`, `rejected`."""
+
+    __tablename__ = "access_requests"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(200))
+    at: Mapped[datetime]
+
+
 class VersionRow(Model):
     """content_key: sha256 of the files alone, by which a second push of the same content is known.
 

@@ -114,7 +114,8 @@ def _start(context: Context, session: Session, actor: Actor, row: AdapterRow, br
     draft = _open_draft(context, session, actor, row, branch)
     if draft is not None:
         files = _with_changes(files, _tree(session, row, draft.base), _tree(session, row, draft.head))
-        heads.add(draft.head)
+        # Before the first version its author sees the draft as the branch.
+        heads = {*(heads if row.version_count else ()), draft.head}
     return Start(head, draft.head if draft is not None else None, frozenset(heads), files)
 
 
@@ -140,8 +141,8 @@ def _try_commit(context: Context, actor: Actor, name: AdapterName, change: Chang
     began = _begin(context, actor, name, change.branch)
     if change.parent is not None and change.parent not in began.heads:
         raise PreconditionFailed(
-            f"A commit has happened since. Please refresh and try again: {change.branch} of {name} is at "
-            f"{(began.head or '')[:12]}, not at {change.parent[:12]}.",
+            "The branch was updated since you opened this page. Please refresh and try again. "
+            f"{change.branch} of {name} is at {(began.head or '')[:12]}, not at {change.parent[:12]}.",
             head=began.head,
         )
     tree = change.edit(began.files)

@@ -138,7 +138,7 @@ def delete(context: Context, actor: Actor, name: AdapterName, lane: str) -> None
         row, namespace = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
         found = find(session, row, lane)
         if found is None or (found.kind == DRAFT and not may_see_drafts(session, actor, row)):
-            raise AliasNotFound(f"{name} has no branch {lane[:100]!r}.")
+            raise AliasNotFound(f"Invalid rev id: {name} has no branch {lane[:100]!r}.")
         if found.kind == DRAFT and found.user_id != actor.user_id:
             permissions.require_in(session, actor, namespace, Action.OWN)
         action = "draft.drop" if found.kind == DRAFT else "branch.delete"

@@ -22,16 +22,17 @@ from hub.registry.db.models import AliasRow, BaseRow, LineageRow, ManifestRow, M
 from hub.registry.library import version_values, versions
 from hub.registry.library.lookup import no_adapter
 from hub.registry.rights.access import Action, Actor, allows
-from hub.registry.rights.permissions import gated, to_role
+from hub.registry.rights.permissions import gated, opens_gate, to_role
 from hub.registry.values import Lineage, Metric, Version
 
 _STATE = text(
     """
     SELECT adapters.id, adapters.revision, adapters.latest_number, adapters.gated,
-           adapters.private OR namespaces.private AS private, members.role
+           adapters.private OR namespaces.private AS private, members.role, access_requests.status AS access
     FROM adapters
     JOIN namespaces ON namespaces.id = adapters.namespace_id
     LEFT JOIN members ON members.namespace_id = namespaces.id AND members.user_id = :user
+    LEFT JOIN access_requests ON access_requests.adapter_id = adapters.id AND access_requests.user_id = :user
     WHERE namespaces.name = :namespace AND adapters.name = :name AND adapters.deleted_at IS NULL
     """
 )
@@ -146,7 +147,7 @@ def _readable_state(context: Context, actor: Actor, name: AdapterName, *, past_g
     is_inside = allows(actor, role, name.namespace, Action.READ)
     if row.private and not is_inside:
         raise no_adapter(name)
-    if row.gated and not is_inside and not past_gate:
+    if row.gated and not past_gate and not is_inside and not opens_gate(actor, name.namespace, row.access):
         raise gated(str(name), name.namespace)
     return _State(row.id, row.revision, row.latest_number)
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hub.errors import Forbidden, Gated, NamespaceNotFound, Unauthenticated
 from hub.refs import parse_namespace
-from hub.registry.db.models import AdapterRow, MemberRow, NamespaceRow
+from hub.registry.db.models import AccessRequestRow, AdapterRow, MemberRow, NamespaceRow
 from hub.registry.rights.access import Action, Actor, allows
 from hub.registry.values import Role
 
@@ -39,16 +39,32 @@ def may_read(session: Session, actor: Actor, namespace: NamespaceRow, private: b
 
 
 def check_gate(session: Session, actor: Actor, adapter: AdapterRow, path: str) -> None:
-    """Raise Gated if this file of an adapter that the actor may see is for members of its namespace only."""
+    """Raise Gated if the actor, who may see the adapter, may not read this file of it.
+
+    A gated adapter's files are for members of its namespace, and for whom its owners have let in.
+    """
     namespace = session.get(NamespaceRow, adapter.namespace_id)
     if not adapter.gated or path == CARD_FILE or namespace is None:
         return
-    if not is_allowed(session, actor, namespace, Action.READ):
+    if not is_allowed(session, actor, namespace, Action.READ) and not _is_let_in(session, actor, adapter):
         raise gated(adapter.full_name, namespace.name)
 
 
 def gated(adapter: str, namespace: str) -> Gated:
-    return Gated(f"{adapter} is gated: its files are for members of {namespace}. Ask one of its owners.")
+    return Gated(
+        f"{adapter} is gated: its files are for members of {namespace} and whom they let in. "
+        f"Ask for access: POST /api/models/{adapter}/ask-access"
+    )
+
+
+def _is_let_in(session: Session, actor: Actor, adapter: AdapterRow) -> bool:
+    found = session.get(AccessRequestRow, (adapter.id, actor.user_id)) if actor.user_id is not None else None
+    return opens_gate(actor, adapter.full_name.partition("/")[0], found.status if found is not None else None)
+
+
+def opens_gate(actor: Actor, namespace: str, status: str | None) -> bool:
+    """Whether an owner has let the actor in, and its token reaches the namespace.  status: of its access request."""
+    return status == "accepted" and actor.has_scope("read") and actor.reaches(namespace)
 
 
 def require(session: Session, actor: Actor, name: str, action: Action) -> NamespaceRow:
