@@ -34,8 +34,7 @@ def build_updates(
     updates: dict[str, Update] = {}
     for name, found in parts.items():
         updates[name] = _build(name, modules[name], found, weights.config)
-    if head is not None:
-        _tie_token_logits(updates, weights.config, modules, head)
+    _tie_tokens(updates, modules, head)
     return updates
 
 
@@ -145,18 +144,43 @@ def _tokens(name: str, module: nn.Module, rows: torch.Tensor, config: LoraConfig
     )
 
 
-def _tie_token_logits(
-    updates: dict[str, Update], config: LoraConfig, modules: Mapping[str, nn.Module], head: str
-) -> None:
-    """Give the output head the trained tokens of the embedding that it is tied to."""
+def _tie_tokens(updates: dict[str, Update], modules: Mapping[str, nn.Module], head: str | None) -> None:
+    """Give the trained tokens of an embedding to every module that shares its weight, as PEFT does.
+
+    Those are the output head, and the encoder's and decoder's own embeddings (T5, BART).
+    """
     for name, update in list(updates.items()):
-        if isinstance(update, Tokens) and modules[name].weight is modules[head].weight:
-            if head in updates:
+        if not isinstance(update, Tokens):
+            continue
+        for other in _sharing(name, modules, head):
+            if other in updates:
                 raise Unsupported(
-                    f"{head} is tied to {name}, which has trained tokens, and is adapted itself: that is not computed. "
-                    "Use PEFT: PeftModel.from_pretrained(base, folder)."
+                    f"{other} is tied to {name}, which has trained tokens, and is adapted itself: that is not "
+                    "computed. Use PEFT: PeftModel.from_pretrained(base, folder)."
                 )
-            updates[head] = TokenLogits(update.ids, update.rows / dense.embed_scale(modules[name]))
+            rows = update.rows / dense.embed_scale(modules[name])
+            is_head = not dense.is_embedding(modules[other])
+            updates[other] = (
+                TokenLogits(update.ids, rows)
+                if is_head
+                else Tokens(update.ids, rows * dense.embed_scale(modules[other]))
+            )
+
+
+def _sharing(name: str, modules: Mapping[str, nn.Module], head: str | None) -> list[str]:
+    """Return the other modules with the weight of an embedding; none where the config says that nothing is tied."""
+    if getattr(getattr(modules[""], "config", None), "tie_word_embeddings", True) is False:
+        return []
+    weight = modules[name].weight
+    found = [
+        other
+        for other, module in modules.items()
+        if module is not modules[name]
+        and (dense.is_embedding(module) or dense.is_linear(module))
+        and module._parameters.get("weight") is weight
+    ]
+    is_offloaded_head = head is not None and head not in found and modules[head].weight.is_meta
+    return [*found, head] if is_offloaded_head and head is not None else found
 
 
 def _replaced(name: str, module: nn.Module, values: Mapping[str, torch.Tensor], then: Update | None) -> Update:

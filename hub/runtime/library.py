@@ -17,6 +17,7 @@ from hub.runtime.adapters import Placement, load_adapter, placement_of
 from hub.runtime.attach import Attachment
 from hub.runtime.loaded import Loaded
 from hub.runtime.slots import Slots
+from hub.runtime.uncalled import refuse_unread
 
 if TYPE_CHECKING:
     from hub.base.spec import BaseSpec
@@ -177,6 +178,7 @@ class Library:
             if there is not None:
                 return there
             self.slots.check_room()
+            self._attachment.refresh(index for adapter in self.slots for index in adapter.updates)
             known = Known(name, folder, _stamp(folder), manifest is not None)
             loaded = self._take(known)
             self._known[name] = known
@@ -214,6 +216,7 @@ class Library:
         """Read an adapter and give it a slot: both or neither."""
         loaded = self._read(known)
         with self._attachment.adapted(self._attachment.names[index] for index in loaded.updates):
+            refuse_unread(self._attachment, loaded.updates)
             self.slots.put(loaded)
         return loaded
 

@@ -303,6 +303,7 @@ class Model(ModuleWays):
     def _in_force(self, choice: Choice, *, is_call: bool) -> Iterator[None]:
         bank = self._library.slots.bank
         try:
+            self._attachment.check_ends(choice.updates)
             if bank is not None:
                 bank.check_choice(choice)
             with self._selection.override(choice, is_call=is_call):

@@ -17,6 +17,7 @@ import torch
 
 from hub.runtime.attach import Attachment
 from hub.runtime.modes import kept_tensors
+from hub.runtime.offloaded import computing_device
 from hub.runtime.probe import Inputs, probe_inputs
 from hub.runtime.selection import Choice, Selection
 from hub.runtime.updates import Update
@@ -47,7 +48,7 @@ class RowOrder:
 
     @kept_tensors()
     def _probe(self, indices: Sequence[int]) -> dict[int, frozenset[int]]:
-        device = next(self._base.parameters()).device
+        device = computing_device(self._base)
         try:
             given = probe_inputs(self._base, None, device)
             seen = None if given is None else [self._see(indices, inputs) for inputs in _variants(given, self._base)]

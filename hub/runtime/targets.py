@@ -30,7 +30,9 @@ def apply(update: Update, module: nn.Module, weight: torch.Tensor) -> Parameters
         gained = weight if update.gain is None else weight * update.gain.float()[:, None]
         scaling = update.scaling / dense.embed_scale(module)
         return torch.addmm(gained, update.b_t.t().float(), update.a.float(), alpha=scaling), bias
-    if isinstance(update, (Tokens, TokenLogits)):
+    if isinstance(update, TokenLogits):
+        return _with_tokens(update, module, weight), None if bias is None else torch.zeros_like(bias)
+    if isinstance(update, Tokens):
         return _with_tokens(update, module, weight), bias
     if isinstance(update, Replaced):
         return _replaced(update, module, weight)

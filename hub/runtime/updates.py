@@ -151,7 +151,10 @@ class Tokens(Update):
 
 
 class TokenLogits(Update):
-    """The output head that is tied to an embedding with replaced rows: those tokens' logits are computed anew."""
+    """The output head that is tied to an embedding with replaced rows: those tokens' logits are computed anew.
+
+    PEFT multiplies by the tied weight alone, so a head's bias (BERT) has no part in what was trained, for any token.
+    """
 
     __slots__ = ("ids", "rows")
 
@@ -159,6 +162,8 @@ class TokenLogits(Update):
         self.ids, self.rows = ids, rows
 
     def finish(self, layer: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        bias = getattr(layer, "bias", None)
+        out = out if bias is None else out - bias
         return out.index_copy(-1, self.ids, functional.linear(x, self.rows.to(x.dtype)).to(out.dtype))
 
 
