@@ -4,7 +4,7 @@
      "files":   [{"path", "size", "sha256"}, …]            sorted by path
      "config":  {…}                                        adapter_config.json, parsed
      "tensors": [{"name", "dtype", "shape"}, …]            of adapter_model.safetensors, sorted by name
-     "base":    {"id", "revision", "shapes", "weights", "sketch"}}
+     "base":    {"id", "revision", "shapes", "weights", "sketch", "config"}}
 
 Canonical means RFC 8785: sorted keys, no white space, shortest numbers.  Client and registry meet here: the client
 builds a manifest from a folder, the registry builds it again from storage, and both must come to the same bytes.
@@ -65,6 +65,7 @@ class BaseIdentity:
     id: what adapter_config.json calls it.  revision: its commit there.
     shapes: fingerprint of tensor names and shapes.  weights: fingerprint of sampled weights.
     sketch: base64 of the sampled blocks, which also recognise a cast or 4-bit copy.  See `hub.base.spec`.
+    config: the numbers of its config.json that change what the weights compute.  See `hub.base.numbers`.
     """
 
     id: str | None = None
@@ -72,6 +73,7 @@ class BaseIdentity:
     shapes: str | None = None
     weights: str | None = None
     sketch: str | None = None
+    config: str | None = None
 
     def to_json(self) -> dict[str, str]:
         pairs = {
@@ -80,6 +82,7 @@ class BaseIdentity:
             "shapes": self.shapes,
             "weights": self.weights,
             "sketch": self.sketch,
+            "config": self.config,
         }
         return {key: value for key, value in pairs.items() if value is not None}
 

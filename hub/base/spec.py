@@ -22,6 +22,7 @@ from typing import Any
 from hub.base.architectures import ARCHITECTURES, blueprint, head_of, is_tied
 from hub.base.blueprint import Blueprint, ModuleShape
 from hub.base.checkpoint import open_checkpoint, read_model_config
+from hub.base.numbers import config_numbers, differing
 from hub.base.sketch import Block, ReadBlock, is_same_model, sketch_places, take_sketch
 from hub.errors import InvalidRequest
 from hub.formats.readable import LocalFile, Readable
@@ -65,6 +66,7 @@ class BaseMatch(Enum):
 
     SAME_WEIGHTS = "same weights"
     COPY = "a copy of the same weights in another format"
+    OTHER_FUNCTION = "the same weights, and numbers in config.json that compute something else of them"
     OTHER_WEIGHTS = "same shapes, other weights"
     OTHER_MODEL = "another model"
     UNKNOWN = "unknown"
@@ -179,12 +181,19 @@ class BaseSpec:
 
     def identity(self, id: str | None = None, revision: str | None = None) -> BaseIdentity:
         """Return what a manifest records of this base, under the given name."""
-        return BaseIdentity(id or self.id, revision or self.revision, self.shapes, self.weights, self.sketch)
+        numbers = config_numbers(self.config)
+        return BaseIdentity(id or self.id, revision or self.revision, self.shapes, self.weights, self.sketch, numbers)
 
 
 def compare_identity(recorded: BaseIdentity, base: BaseIdentity | BaseSpec) -> BaseMatch:
     """Return how `base` relates to the recorded one.  Names don't count: a renamed copy is the same model."""
     ours = base.identity() if isinstance(base, BaseSpec) else base
+    match = _compare_weights(recorded, ours)
+    is_copy = match in (BaseMatch.SAME_WEIGHTS, BaseMatch.COPY)
+    return BaseMatch.OTHER_FUNCTION if is_copy and differing(recorded.config, ours.config) else match
+
+
+def _compare_weights(recorded: BaseIdentity, ours: BaseIdentity) -> BaseMatch:
     if recorded.shapes is None or ours.shapes is None:
         return BaseMatch.UNKNOWN
     if recorded.shapes.removeprefix(_FILES) != ours.shapes.removeprefix(_FILES):

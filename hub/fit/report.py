@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hub.adapter.content import AdapterContent, find_faults
 from hub.adapter.weight_scan import WeightReport
+from hub.base.numbers import differing
 from hub.base.spec import BaseMatch, BaseSpec, compare_identity
 from hub.errors import Incompatible, Unsupported
 from hub.fit.shapes import Misfit, find_misfits, find_untrained
@@ -247,6 +248,9 @@ def check_identity(recorded: BaseIdentity, base: BaseSpec, strict: bool) -> Find
         return Finding("ok", "base", "The base has the weights that the adapter was trained on")
     if match is BaseMatch.COPY:
         return Finding("ok", "base", f"The base is a copy of {name} in another format")
+    if match is BaseMatch.OTHER_FUNCTION:
+        what = f"The base has the weights of {name}, and its config.json computes something else of them"
+        return Finding(level, "base", what, tuple(differing(recorded.config, base.identity().config)), step)
     if match is BaseMatch.OTHER_WEIGHTS:
         what = f"The base has the shapes of {name}, but other weights: a fine-tune, a merge, or another model"
         return Finding(level, "base", what, (), step)
