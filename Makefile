@@ -13,8 +13,8 @@ SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Co
 TYPES := .build/types
 DOCS := .venvs/docs/bin
 
-.PHONY: help setup test lint format types test-fast test-slow test-engines test-hf-suite bench bench-gpu bench-registry attack demo docs \
-        browser screenshots lock clean
+.PHONY: help setup test lint format types test-fast test-slow test-engines test-hf-suite battery battery-release bench bench-gpu \
+        bench-registry attack demo docs browser screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -70,6 +70,12 @@ test-engines: $(READY)  ## other versions of the Hugging Face clients and vLLM, 
 
 test-hf-suite: $(READY)  ## huggingface_hub's own tests against a server of this tree
 	$(BIN)/python -m tests.hf.suite
+
+battery: $(READY)  ## drawn adapters against PEFT, 200 cases in minutes; writes docs/fidelity.md
+	$(BIN)/python -m tests.battery --cases 200 --write docs/fidelity.md
+
+battery-release: $(READY)  ## the same with 10,000 cases, for hours
+	$(BIN)/python -m tests.battery --cases 10000 --write docs/fidelity.md
 
 bench: $(READY)  ## the runtime beside PEFT, and the Hugging Face wire beside our own client
 	$(BIN)/python -m benchmarks.runtime

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -27,6 +28,7 @@ from hub.settings import ClientSettings
 if TYPE_CHECKING:
     from hub.adapter.config import LoraConfig
     from hub.adapter.diff import AdapterDiff
+    from hub.base.spec import BaseSpec
     from hub.fit.parameters import ParameterSummary
     from hub.fit.report import CompatReport
 
@@ -117,7 +119,7 @@ def prepare_push(folder: Path, *, base: str | os.PathLike[str] | None, observer:
     from hub.client.bases import open_base
     from hub.client.checking import check_prepared
 
-    spec = open_base(base, offline=ClientSettings.from_env(os.environ).offline)
+    spec = _as_loaded(open_base(base, offline=ClientSettings.from_env(os.environ).offline))
     prepared = prepare(folder, spec.identity(), observer)
     report = check_prepared(prepared, spec)
     for finding in report.findings:
@@ -154,7 +156,20 @@ def check(
     from hub.client.checking import check_source
 
     settings = client_settings(registry)
-    return check_source(parse_source(ref), open_base(base, offline=settings.offline), settings, observer)
+    spec = _as_loaded(open_base(base, offline=settings.offline))
+    return check_source(parse_source(ref), spec, settings, observer)
+
+
+def _as_loaded(spec: BaseSpec) -> BaseSpec:
+    """Name the modules of a base as the loaded model does, where only the runtime can tell, and it is installed."""
+    if not spec.names_from_files:
+        return spec
+    try:
+        skeleton = import_module("hub.runtime.skeleton")  # of an extra that may not be installed
+    except ImportError:
+        return spec
+    named: BaseSpec = skeleton.with_loaded_names(spec)
+    return named
 
 
 def summary(
@@ -176,7 +191,8 @@ def summary(
 
     settings = client_settings(registry)
     adapter = ref if isinstance(ref, LoraConfig) else describe(parse_source(ref), settings, observer)
-    return summarize(adapter, open_base(base, offline=settings.offline) if base is not None else None)
+    spec = None if base is None else _as_loaded(open_base(base, offline=settings.offline))
+    return summarize(adapter, spec and (spec.loaded or spec))
 
 
 def diff(a: RefLike, b: RefLike, *, registry: str | None = None, observer: Observer | None = None) -> AdapterDiff:

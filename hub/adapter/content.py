@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from hub.adapter.config import LoraConfig
@@ -17,6 +17,8 @@ MAX_PATTERN_STEPS = 300_000_000
 """Of `re`, for all modules of an adapter together, counted at the worst: hundreds of millions take seconds."""
 
 _EMBEDDINGS = frozenset({"embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out", "shared"})
+LORA_KINDS = frozenset({"lora_A", "lora_B", "lora_bias", "embedding_A", "embedding_B", "magnitude"})
+"""What PEFT renames when an architecture's names have changed; whole modules and tokens it leaves as they are."""
 _PAIRS = (("lora_A", "lora_B"), ("embedding_A", "embedding_B"))
 
 
@@ -56,6 +58,12 @@ class AdapterContent:
             if part.kind != "unused":
                 yield tensor, part
 
+    def placed(self, modules: Container[str], rename: Callable[[str], str] | None) -> AdapterContent:
+        """Return this adapter with the names that a base's modules have now, for those that it calls otherwise."""
+        if rename is None:
+            return self
+        return replace(self, parts=tuple(_renamed(part, modules, rename) for part in self.parts))
+
     @property
     def dtype(self) -> str:
         """The dtype that most of the weights have, e.g. `F32`."""
@@ -74,6 +82,13 @@ class AdapterContent:
         """The last parts of the adapted modules' names, e.g. `("k_proj", "q_proj")`."""
         kinds = {"lora_A", "embedding_A"}
         return tuple(sorted({part.module.rpartition(".")[2] for part in self.parts if part.kind in kinds}))
+
+
+def _renamed(part: AdapterTensor, modules: Container[str], rename: Callable[[str], str]) -> AdapterTensor:
+    if part.module in modules or part.kind not in LORA_KINDS:
+        return part
+    name = rename(part.module)
+    return replace(part, module=name) if name in modules else part
 
 
 def _check_pattern_cost(config: LoraConfig, modules: Iterable[str]) -> None:
@@ -174,9 +189,14 @@ def _pair_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraCo
             yield Fault("pair", module, f"has no {first if a is None else second}")
         elif len(a.shape) < 2 or len(b.shape) < 2 or 0 in a.shape + b.shape:
             yield Fault("pair", module, f"has weights of the shapes {list(a.shape)} and {list(b.shape)}: no product")
-        elif not a.shape[0] == b.shape[1] == config.rank_for(module):
+        elif a.shape[0] != config.rank_for(module) or not _takes(b, a.shape[0]):
             ranks = f"has rank {a.shape[0]} in A and {b.shape[1]} in B"
             yield Fault("rank", module, f"{ranks}, but the config says {config.rank_for(module)}")
+
+
+def _takes(b: TensorEntry, rank: int) -> bool:
+    """Whether B takes what an A of that rank gives: a convolution in groups takes the rank by parts."""
+    return b.shape[1] == rank or (len(b.shape) > 2 and rank % b.shape[1] == 0)
 
 
 def _extra_faults(module: str, tensors: Mapping[str, TensorEntry], config: LoraConfig) -> Iterator[Fault]:

@@ -37,7 +37,7 @@ def blueprint(config: Mapping[str, Any]) -> Blueprint:
     Raises Unsupported for an architecture without a table here, InvalidRequest for a config that lacks a size.
     """
     model_type = str(config.get("model_type"))
-    architecture = ARCHITECTURES.get(model_type)
+    architecture = table_of(config)
     if architecture is None:
         raise Unsupported(
             f"The shapes of {model_type!r} models can't be told from config.json alone. "
@@ -57,12 +57,19 @@ def is_tied(config: Mapping[str, Any]) -> bool:
 
 
 def head_of(config: Mapping[str, Any]) -> str:
-    """Return `lm`, `classifier` or `none`, by the class that config.json names."""
+    """Return `lm`, `classifier`, `none` (the bare model) or `other`, by the class that config.json names."""
     names = config.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else "ForCausalLM"
     if name.endswith(("ForCausalLM", "LMHeadModel")):
         return "lm"
-    return "classifier" if name.endswith("ForSequenceClassification") else "none"
+    if name.endswith("ForSequenceClassification"):
+        return "classifier"
+    return "none" if name.endswith("Model") else "other"
+
+
+def table_of(config: Mapping[str, Any]) -> Architecture | None:
+    """Return how the model that `config` describes is built; None for a kind, or a head, without a table here."""
+    return None if head_of(config) == "other" else ARCHITECTURES.get(str(config.get("model_type")))
 
 
 def _add_head(config: ModelConfig, plan: Blueprint, architecture: Architecture, width: int) -> None:

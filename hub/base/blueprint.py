@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hub.errors import InvalidRequest
 
-ModuleKind = Literal["linear", "embedding", "conv1d"]
+ModuleKind = Literal["linear", "embedding", "conv1d", "conv"]
 
 MAX_LAYERS = 2_000
 MAX_SIDE = 2**31
@@ -20,11 +20,16 @@ MAX_SIDE = 2**31
 
 @dataclass(frozen=True, slots=True)
 class ModuleShape:
-    """A module that an adapter can target.  Of an embedding, in_features is the number of entries."""
+    """A module that an adapter can target.  Of an embedding, in_features is the number of entries.
+
+    kernel, groups: of a convolution (`conv`); `conv1d` is gpt2's name of a linear layer that is stored transposed.
+    """
 
     kind: ModuleKind
     in_features: int
     out_features: int
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)

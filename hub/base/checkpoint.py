@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from hub.base.architectures import ARCHITECTURES, Architecture, blueprint, head_of, is_tied
+from hub.base.architectures import Architecture, blueprint, head_of, is_tied, table_of
 from hub.base.blueprint import Blueprint
 from hub.base.sketch import Block
 from hub.errors import InvalidRequest, InvalidSafetensors, Unsupported
@@ -83,7 +83,7 @@ def open_checkpoint(files: Mapping[str, Readable]) -> Checkpoint:
     raw: dict[str, StoredTensor] = {}
     for name in _weight_files(files):
         raw.update(_read_shard(name, files[name]))
-    architecture = ARCHITECTURES.get(str(config.get("model_type")))
+    architecture = table_of(config)
     plan = blueprint(config) if architecture else None
     named = dict(_translate(raw, config, architecture))
     if plan is not None:

@@ -12,14 +12,14 @@ hash of samples of every tensor, the same for equal files; `sketch`, which recog
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from hub.base.architectures import ARCHITECTURES, blueprint, head_of, is_tied
+from hub.base.architectures import blueprint, head_of, is_tied, table_of
 from hub.base.blueprint import Blueprint, ModuleShape
 from hub.base.checkpoint import open_checkpoint, read_model_config
 from hub.base.numbers import config_numbers, differing
@@ -80,6 +80,8 @@ class BaseSpec:
     weights, sketch: None unless the weights could be read.
     names_from_files: the names are those of the files, and the loaded model, of an unknown architecture, may rename.
     missing: parameters that the config says and the files don't have, where the architecture is known.
+    loaded: the same base by the names that the loaded model gives, where they differ and are known.
+    rename: returns a module's name of today, of one that an older version of the architecture had; None: none had.
     """
 
     architecture: str | None
@@ -94,6 +96,8 @@ class BaseSpec:
     sketch: str | None = field(default=None, repr=False)
     names_from_files: bool = False
     missing: tuple[str, ...] = ()
+    loaded: BaseSpec | None = field(default=None, repr=False)
+    rename: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_folder(cls, path: Path | str, *, fingerprint: bool = True) -> BaseSpec:
@@ -138,7 +142,7 @@ class BaseSpec:
 
         tensors: every parameter once (a tied one under its first name), with true shapes also where it is 4-bit.
         """
-        plan = blueprint(config) if str(config.get("model_type")) in ARCHITECTURES else None
+        plan = blueprint(config) if table_of(config) else None
         spec = cls._build(config, tensors, plan)
         return spec.with_weights(read) if read else spec
 

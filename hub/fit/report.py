@@ -125,7 +125,7 @@ def check(
         *_check_unknown(content),
         *_check_content(content),
         *_check_whole(base),
-        *_check_modules(content, base),
+        *_check_modules(content, base.loaded or base),
         check_identity(recorded, base, strict),
         *_check_weights(weights),
     ]
@@ -167,6 +167,7 @@ def _check_whole(base: BaseSpec) -> Iterator[Finding]:
 
 
 def _check_modules(content: AdapterContent, base: BaseSpec) -> Iterator[Finding]:
+    content = content.placed(base.modules, base.rename)
     misfits = find_misfits(content, base)
     missing = [misfit for misfit in misfits if misfit.code == "modules"]
     modules = {part.module for _, part in content.used()}
@@ -221,6 +222,11 @@ _MISFIT_TEXTS: tuple[tuple[str, Callable[[int, int], str], str], ...] = (
         "vocabulary",
         lambda count, _: f"{count:,} {_weights_have(count)} another vocabulary's size",
         "Resize the base's embeddings to the adapter's tokenizer, or name the base that it was trained on.",
+    ),
+    (
+        "head",
+        lambda _, __: "The adapter stores a task's head whole, and this base is without one",
+        "Load the base with that head, e.g. by AutoModelForSequenceClassification, and give hub.load the model.",
     ),
     (
         "unsupported",

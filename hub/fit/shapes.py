@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hub.adapter.content import AdapterContent, token_indices_for
 from hub.base.spec import BaseSpec, ModuleShape, TensorShape
-from hub.fit.placement import targeted
+from hub.fit.placement import ALL_LINEAR, targeted
 from hub.manifest import TensorEntry
 
 _HEADS = frozenset({"score", "classifier", "qa_outputs"})
@@ -16,7 +16,7 @@ _PAIR_KINDS = ("lora_A", "lora_B", "embedding_A", "embedding_B")
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """One tensor that does not fit.  code: modules, shapes, vocabulary or unsupported."""
+    """One tensor that does not fit.  code: modules, shapes, vocabulary, head or unsupported."""
 
     code: str
     module: str
@@ -38,6 +38,8 @@ def find_untrained(content: AdapterContent, base: BaseSpec) -> Iterator[str]:
 
     On the base that it was trained on there are none: PEFT would have made the tensors.
     """
+    if content.config.target_modules in (None, ALL_LINEAR):
+        return  # PEFT writes out what "all-linear" stood for; a file that says it leaves it to the tensors
     trained = {part.module for part in content.parts if part.kind in {"lora_A", "embedding_A"}}
     if not trained:
         return
@@ -54,7 +56,10 @@ def _pair_misfits(module: str, tensors: Mapping[str, TensorEntry], base: BaseSpe
         yield Misfit("unsupported", module, "no linear layer or embedding") if is_there else Misfit("modules", module)
         return
     for kind in present:
-        yield from _pair_misfit(module, kind, tensors[kind], shape)
+        if shape.kind == "conv":
+            yield from _conv_misfit(module, kind, tensors, shape)
+        else:
+            yield from _pair_misfit(module, kind, tensors[kind], shape)
 
 
 def _pair_misfit(module: str, kind: str, tensor: TensorEntry, shape: ModuleShape) -> Iterator[Misfit]:
@@ -69,6 +74,21 @@ def _pair_misfit(module: str, kind: str, tensor: TensorEntry, shape: ModuleShape
     if has != wanted:
         is_vocabulary = _is_vocabulary_side(module, kind, shape)
         yield Misfit("vocabulary" if is_vocabulary else "shapes", module, f"{kind} has {has:,}, the base {wanted:,}")
+
+
+def _conv_misfit(module: str, kind: str, tensors: Mapping[str, TensorEntry], shape: ModuleShape) -> Iterator[Misfit]:
+    """A is a convolution of the base's kernel to rank channels, B one of kernel 1 back: PEFT's layout."""
+    if kind == "magnitude":
+        yield Misfit("unsupported", module, "DoRA of a convolution")
+        return
+    rank = tensors["lora_A"].shape[0] if "lora_A" in tensors else 0
+    wanted = {
+        "lora_A": (rank, shape.in_features, *shape.kernel),
+        "lora_B": (shape.out_features, rank // shape.groups, *(1,) * len(shape.kernel)),
+        "lora_bias": (shape.out_features,),
+    }.get(kind)
+    if tensors[kind].shape != wanted:
+        yield Misfit("shapes", module, f"{kind} is {list(tensors[kind].shape)}, the base's kernel {list(shape.kernel)}")
 
 
 def _side(kind: str, shape: ModuleShape) -> tuple[int, int]:
@@ -92,8 +112,8 @@ def _parameter_misfits(module: str, tensors: Mapping[str, TensorEntry], base: Ba
             continue
         own = _own_parameter(module, parameter, base)
         if own is None:
-            if not (kind == "modules_to_save" and module.rpartition(".")[2] in _HEADS):
-                yield Misfit("modules", module, f"there is no {parameter}")
+            is_head = kind == "modules_to_save" and module.partition(".")[0] in _HEADS
+            yield Misfit("head" if is_head else "modules", module, "" if is_head else f"there is no {parameter}")
         elif own.shape != tensor.shape:
             differs_in_entries = len(own.shape) == 2 and own.shape[1:] == tensor.shape[1:]
             code = "vocabulary" if differs_in_entries and _holds_vocabulary(module, base) else "shapes"
@@ -136,4 +156,6 @@ def _token_misfits(
 
 
 def _article(kind: str) -> str:
-    return {"linear": "a linear layer", "conv1d": "a Conv1D", "embedding": "an embedding"}[kind]
+    return {"linear": "a linear layer", "conv1d": "a Conv1D", "embedding": "an embedding", "conv": "a convolution"}[
+        kind
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def load_adapter(ref: str, folder: Path, attachment: Attachment, placement: Plac
     unknown = head.content.config.unknown()
     if unknown:
         log.warning("%s: fields that lorahub does not know change nothing: %s", ref, ", ".join(unknown))
-    check_fit(head.content, attachment.modules)
+    head = replace(head, content=head.content.placed(attachment.spec.modules, attachment.spec.rename))
+    check_fit(head.content, attachment.spec)
     weights = read_weights(head, placement.dtype, placement.device, is_immutable=is_immutable)
     by_name = build_updates(weights, attachment.modules, placement.tied_head)
     updates = {attachment.index(name): update for name, update in by_name.items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 from torch import nn
 
+from hub.base.spec import BaseSpec
 from hub.errors import Conflict, Incompatible
 from hub.runtime import layers
-from hub.runtime.memory_spec import ends
+from hub.runtime.memory_spec import ends, places_of
 from hub.runtime.selection import Selection
 
 
@@ -27,6 +29,14 @@ class Attachment:
         self.read_by_calls: set[tuple[int, str]] = set()  # parameters that are proven to be
         refuse_wrapped(base, self.modules)
 
+    @cached_property
+    def spec(self) -> BaseSpec:
+        """What adapters are compared with: the modules and parameters of this very model."""
+        return places_of(self.base)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "spec"}  # it is made again
+
     def refresh(self, in_use: Iterable[int]) -> None:
         """Take in modules that somebody put in the place of others, as resize_token_embeddings does.
 
@@ -39,6 +49,7 @@ class Attachment:
             raise _replaced_since(min(gone))
         self.modules.update({name: here[name] for name in replaced})
         self._ends = self._find_ends()
+        self.__dict__.pop("spec", None)
 
     def check_ends(self, in_use: Mapping[int, object]) -> None:
         """Raise Conflict if an embedding or output head that is adapted isn't the base's own any more."""

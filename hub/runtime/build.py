@@ -14,6 +14,7 @@ from hub.adapter.keys import AdapterTensor
 from hub.errors import Incompatible, Unsupported
 from hub.runtime import dense
 from hub.runtime.adapter_weights import AdapterWeights
+from hub.runtime.convolution import ConvLowRank
 from hub.runtime.layers import clone_with
 from hub.runtime.offloaded import weights_here
 from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
@@ -85,6 +86,8 @@ def _build(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Up
 
 
 def _linear(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
+    if dense.is_conv(module):
+        return _convolution(name, module, parts, config)
     if not dense.is_linear(module):
         raise _wrong_kind(name, module, "a linear layer")
     wide, narrow = dense.features(module)
@@ -102,6 +105,17 @@ def _linear(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> U
     gain = _dora_gain(name, module, low_rank, parts["magnitude"])
     low_rank.b_t.mul_(gain)
     return Dora(low_rank, gain)
+
+
+def _convolution(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
+    if "magnitude" in parts:
+        raise Unsupported(f"{name} is a {type(module).__name__}, and DoRA of a convolution is not computed. Use PEFT.")
+    a, b, scaling = parts["lora_A"], parts["lora_B"], config.scaling_for(name)
+    channels, kernel, groups = (getattr(module, key) for key in ("in_channels", "kernel_size", "groups"))
+    _check_shape(name, "lora_A", a, (a.shape[0], channels, *kernel))
+    _check_shape(name, "lora_B", b, (module.out_channels, a.shape[0] // groups, *[1] * len(kernel)))  # type: ignore[arg-type]
+    bias = parts.get("lora_bias")
+    return ConvLowRank(a, b, None if bias is None else bias.mul_(scaling), scaling)
 
 
 def _embedding(name: str, module: nn.Module, parts: Parts, config: LoraConfig) -> Update:
@@ -220,7 +234,7 @@ def _check_copy_of_base(name: str, module: nn.Module, parts: Parts) -> None:
         return
     with weights_here(module):
         weight: torch.Tensor = module.weight  # type: ignore[assignment]
-        is_same = copied.shape == weight.shape and _is_cast_of(weight.detach(), copied)
+        is_same = copied.shape == weight.shape and _is_same_weight(weight.detach(), copied)
     if not is_same:
         raise Incompatible(
             f"The adapter carries its base's {name}, and this base has another one: it was trained on another model, "
@@ -228,11 +242,10 @@ def _check_copy_of_base(name: str, module: nn.Module, parts: Parts) -> None:
         )
 
 
-def _is_cast_of(weight: torch.Tensor, original: torch.Tensor) -> bool:
-    """Whether `weight` is `original`, perhaps rounded: its own type says how, or its values if it was widened again."""
-    rounded = weight.to(torch.bfloat16)
-    coarse = rounded if torch.equal(rounded.to(weight.dtype), weight) else weight
-    return torch.equal(original.to(coarse.dtype), coarse)
+def _is_same_weight(weight: torch.Tensor, original: torch.Tensor) -> bool:
+    """Whether one is the other, perhaps rounded to 16 bits when base or adapter was stored, and widened again."""
+    types = (weight.dtype, torch.float16, torch.bfloat16)
+    return any(torch.equal(weight.to(dtype), original.to(dtype)) for dtype in types)
 
 
 def _check_shape(name: str, part: str, tensor: torch.Tensor, expected: tuple[int, ...]) -> None:

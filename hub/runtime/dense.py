@@ -6,7 +6,7 @@ whose weight isn't all that it computes with (another quantization, scales of it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from bitsandbytes.nn import Linear8bitLt
@@ -31,6 +31,11 @@ def is_conv1d(module: nn.Module) -> bool:
 def is_linear(module: nn.Module) -> bool:
     """Whether a low-rank pair of the Linear kind fits: Linear, Linear4bit, Conv1D."""
     return isinstance(module, nn.Linear) or is_conv1d(module)
+
+
+def is_conv(module: nn.Module) -> TypeGuard[nn.Conv1d | nn.Conv2d | nn.Conv3d]:
+    """Whether `module` is a convolution over one, two or three dimensions."""
+    return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
 def is_embedding(module: nn.Module) -> bool:
@@ -64,6 +69,7 @@ def features(module: nn.Module) -> tuple[int, int]:
 def dense_weight(module: nn.Module, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Return the weight as (out_features, in_features); of an embedding as (width, vocabulary).
 
+    Of a convolution, the kernel's places count as inputs: (out_channels, in_channels / groups * places).
     Raises Unsupported for a layer that computes something else than that.
     """
     with weights_here(module):
@@ -81,14 +87,17 @@ def _stored_weight(module: nn.Module, dtype: torch.dtype) -> torch.Tensor:
         scales = weight.SCB if weight.SCB is not None else layer.state.SCB  # the first forward pass moves them
         return (weight.detach().float() * scales.float()[:, None] / 127).to(dtype)
     data: torch.Tensor = weight.detach().to(dtype)
+    if is_conv(module):
+        return data.flatten(1)
     return data.T if is_conv1d(module) or is_embedding(module) else data
 
 
 def _prove(module: nn.Module, weight: torch.Tensor) -> None:
     """Raise Unsupported unless the layer answers a probe as `weight` does."""
     try:
+        probe = _probe_convolution if is_conv(module) else _probe_embedding if is_embedding(module) else _probe_linear
         with torch.autocast(weight.device.type, enabled=False):  # what the layer computes, not what a caller rounds
-            expected, found = (_probe_embedding if is_embedding(module) else _probe_linear)(module, weight)
+            expected, found = probe(module, weight)
     except Exception as error:  # whatever a layer of an unknown kind raises
         raise _unproven(module, f"it can't be asked ({type(error).__name__}: {error})") from error
     off = (torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected).clamp(min=1e-30)).item()
@@ -109,6 +118,14 @@ def _probe_linear(module: Any, weight: torch.Tensor) -> tuple[torch.Tensor, torc
 def _probe_embedding(module: Any, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.tensor([0, weight.shape[1] // 2, weight.shape[1] - 1], device=weight.device)
     return weight[:, ids].T * embed_scale(module), _bare(module, ids).to(weight.dtype)
+
+
+def _probe_convolution(module: Any, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(weight.shape[1])
+    shape = (1, module.in_channels, *module.kernel_size)
+    x = torch.randn(shape, generator=draw).to(weight.device, module.weight.dtype)
+    kernel = weight.view(module.weight.shape).to(module.weight.dtype)
+    return module._conv_forward(x, kernel, module.bias).float(), _bare(module, x).float()
 
 
 def _bare(module: Any, x: torch.Tensor) -> torch.Tensor:

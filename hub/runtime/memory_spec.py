@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 
+from hub.base.blueprint import ModuleShape
 from hub.base.spec import BaseSpec, Block, TensorShape
 from hub.errors import HubError
 from hub.runtime import dense
@@ -31,6 +35,45 @@ def spec_of(base: nn.Module) -> BaseSpec | None:
         return BaseSpec.from_tensors(config.to_dict(), shapes, read)
     except HubError:
         return None  # without a spec there is no identity to compare; the fit is checked on the modules themselves
+
+
+def places_of(base: nn.Module) -> BaseSpec:
+    """Return the modules and parameters that an adapter of `base` has to fit, by what they are rather than by name."""
+    config = getattr(base, "config", None)
+    packed = {f"{name}.weight": module for name, module in base.named_modules() if dense.is_four_bit(module)}
+    names = getattr(config, "architectures", None) or [type(base).__name__]
+    return BaseSpec(
+        architecture=names[0],
+        model_type=getattr(config, "model_type", None),
+        config={},
+        tensors={name: _shape(name, value, packed) for name, value in base.named_parameters()},
+        modules=dict(_module_shapes(base)),
+        rename=_renaming(base),
+    )
+
+
+def _module_shapes(base: nn.Module) -> Iterator[tuple[str, ModuleShape]]:
+    for name, module in base.named_modules():
+        if dense.is_conv(module):
+            kernel, groups = tuple(module.kernel_size), int(module.groups)
+            yield name, ModuleShape("conv", module.in_channels, module.out_channels, kernel, groups)
+        elif dense.is_embedding(module):
+            yield name, ModuleShape("embedding", *dense.features(module))
+        elif dense.is_linear(module):
+            yield name, ModuleShape("conv1d" if dense.is_conv1d(module) else "linear", *dense.features(module))
+
+
+def _renaming(base: nn.Module) -> Callable[[str], str] | None:
+    """Return transformers' own renaming of this architecture's modules, which PEFT applies to adapters, too."""
+    if not isinstance(base, PreTrainedModel):
+        return None
+    steps = [step for step in get_model_conversion_mapping(base) if isinstance(step, WeightRenaming)]
+
+    def rename(module: str) -> str:
+        renamed: str = apply_renamings(f"{module}.weight", steps)
+        return renamed.removesuffix(".weight")
+
+    return rename
 
 
 def _shape(name: str, value: torch.Tensor, packed: Mapping[str, nn.Module]) -> TensorShape:

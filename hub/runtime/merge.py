@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hub.errors import Incompatible, InvalidRequest
+from hub.errors import Incompatible, InvalidRequest, Unsupported
 from hub.runtime import dense, four_bit, targets
+from hub.runtime.convolution import ConvLowRank
 from hub.runtime.offloaded import bias_here, weights_here
 from hub.runtime.selection import Choice
 from hub.runtime.updates import Substitute, Update
@@ -138,6 +139,10 @@ def _merge_module(
     name: str, module: nn.Module, update: Update, mode: str, read: ReadOriginal | None, agreement: Agreement
 ) -> Substitute:
     base = dense.dense_weight(module)
+    if hasattr(module, "parametrizations"):
+        raise Unsupported(f"{name} computes its weight from others, so nothing merges into it. Keep the adapter apart.")
+    if isinstance(update, ConvLowRank) and getattr(module, "groups", 1) > 1:
+        raise Unsupported(f"{name} is a convolution in groups, whose update can't be merged. Keep the adapter apart.")
     target, bias = targets.apply(update, module, base)
     if not dense.is_quantized(module):
         weight: Any = module.weight
@@ -189,6 +194,9 @@ def _substitute_dense(module: nn.Module, weight: torch.Tensor, bias: torch.Tenso
     """weight: (out, in); of an embedding (width, vocabulary)."""
     own = bias_here(module)
     kept = own if bias is None else bias.to(weight.dtype if own is None else own.dtype)
+    if dense.is_conv(module):
+        shaped = weight.view(module.weight.shape)
+        return Substitute(partial(module._conv_forward, weight=shaped, bias=kept), shaped, kept)
     if dense.is_embedding(module):
         rows = weight.t().contiguous()
         return Substitute(partial(_embed, module, rows), rows, None)

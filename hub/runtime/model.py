@@ -164,14 +164,13 @@ class Model(ModuleWays):
         asked = self.active if ref is None else ref
         if asked is None or isinstance(asked, Mapping):
             raise InvalidRequest(f"{label_of(asked)} is active: say whose summary you want, model.summary(ref).")
-        counted = summarize(self._library.require(asked).content, self._library.spec)
+        counted = summarize(self._library.require(asked).content, self._attachment.spec)
         return replace(counted, kernel=four_bit.describe_products(self._attachment.modules.values()))
 
     def print_trainable_parameters(self) -> None:
         """Print how many parameters the active adapter has, in the words of PEFT."""
         if self.active is None:
-            total = self._library.spec.parameters if self._library.spec else 0
-            print(ParameterSummary(0, total, ()).line() if total else "trainable params: 0")
+            print(ParameterSummary(0, self._attachment.spec.parameters, ()).line())
         else:
             print(self.summary().line())
 

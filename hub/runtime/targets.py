@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hub.runtime import dense
+from hub.runtime.convolution import ConvLowRank
 from hub.runtime.layers import follow
 from hub.runtime.updates import Dora, EmbeddingLowRank, LowRank, Replaced, TokenLogits, Tokens, Update
 
@@ -24,6 +25,8 @@ def apply(update: Update, module: nn.Module, weight: torch.Tensor) -> Parameters
     bias = None if bias is None else bias.detach().float()
     if isinstance(update, LowRank):
         return _low_rank(update, weight), _sum(bias, update.bias)
+    if isinstance(update, ConvLowRank):
+        return weight + update.delta(), _sum(bias, update.bias)
     if isinstance(update, Dora):
         return _low_rank(update.low_rank, weight * update.gain.float()[:, None]), bias
     if isinstance(update, EmbeddingLowRank):
@@ -41,7 +44,7 @@ def apply(update: Update, module: nn.Module, weight: torch.Tensor) -> Parameters
 
 def has_dense_form(update: Update, module: nn.Module) -> bool:
     """Whether `apply` can be asked: the module has one weight, and the update changes that or its bias."""
-    return dense.is_linear(module) or dense.is_embedding(module)
+    return dense.is_linear(module) or dense.is_embedding(module) or isinstance(update, ConvLowRank)
 
 
 def _low_rank(update: LowRank, weight: torch.Tensor) -> torch.Tensor:

@@ -106,11 +106,13 @@ class BaseKind:
         torch.manual_seed(seed)
         model = getattr(tf, self.model)(self.config())
         with torch.no_grad():
-            for parameter in model.parameters():
+            for name, parameter in model.named_parameters():
                 if parameter.ndim < 2:
                     parameter.add_(torch.randn_like(parameter) * 0.1)
                 else:
                     parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
+                    if name.endswith("Attention.q.weight"):
+                        parameter.mul_(0.25)  # T5 divides no score by the root of its width
         model.save_pretrained(folder)
         return folder
 

@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from bitsandbytes.nn import Linear8bitLt
 
 from tests.battery.bases import BASES, BaseKind
 from tests.battery.cases import Case
@@ -60,6 +61,18 @@ def open_as(type_name: str, kind: BaseKind, folder: Path) -> Any:
             bnb_4bit_compute_dtype=torch.float32, **options,
         )  # fmt: skip
     return never_packs(kind.open(folder, dtype=torch.float32, quantization_config=settings))
+
+
+def densified(base: Any) -> Any:
+    """Return a base with 8-bit layers in float32, with the weights that their codes and scales stand for."""
+    for name, module in list(base.named_modules()):
+        if isinstance(module, Linear8bitLt):
+            scales = module.weight.SCB if module.weight.SCB is not None else module.state.SCB
+            dense = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            dense.weight.data = module.weight.data.float() * scales.float()[:, None] / 127
+            dense.bias = module.bias
+            base.get_submodule(name.rpartition(".")[0])._modules[name.rpartition(".")[2]] = dense
+    return base
 
 
 def _write(case: Case, base: Any, folder: Path, index: int) -> None:

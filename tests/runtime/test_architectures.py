@@ -9,9 +9,12 @@ import peft
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import hub
+from hub.errors import Incompatible, Unsupported
 from tests.battery.bases import BASES, BaseKind
+from tests.battery.oracle import wrap
 from tests.runtime.support import load_model, never_packs, relative_error
 
 NAMES = sorted(set(BASES) - {"deepseek_v3"})
@@ -77,6 +80,64 @@ def test_other_heads_on_a_4_bit_base_say_what_peft_says(name, folders, tmp_path)
     model.merge()
     merged = answer(model, kind)
     assert torch.equal(answer(kind.open(model.save_merged(tmp_path / "merged"), dtype=torch.float32), kind), merged)
+
+
+CONVOLUTIONS = {"vit": "projection", "clip": "patch_embedding", "qwen2_5_vl": "proj", "wav2vec2": r".*layers\.\d\.conv"}
+"""Of two dimensions, of two, of three, and of one."""
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_say_what_peft_says_and_merge_to_a_folder(name, folders, tmp_path):
+    kind, (base, _) = BASES[name], folders(name)
+    target = CONVOLUTIONS[name]
+    config = peft.LoraConfig(
+        r=4, lora_alpha=5, target_modules=target if "*" in target else [target], init_lora_weights=False
+    )
+    peft.get_peft_model(kind.open(base), config).save_pretrained(tmp_path / "adapter")
+    assert hub.check(base, tmp_path / "adapter").ok
+    expected = answer(peft.PeftModel.from_pretrained(kind.open(base), tmp_path / "adapter").eval(), kind)
+    model = load_model(base, tmp_path / "adapter")
+    assert relative_error(answer(model, kind), expected) < 1e-5
+    model.merge()
+    merged = answer(model, kind)
+    assert relative_error(merged, expected) < 1e-5
+    assert torch.equal(answer(kind.open(model.save_merged(tmp_path / "merged")), kind), merged)
+
+
+def test_a_convolution_in_groups_says_what_peft_says_and_isn_t_merged(folders, tmp_path):
+    kind, (base, _) = BASES["wav2vec2"], folders("wav2vec2")
+    config = peft.LoraConfig(r=4, target_modules=["conv"], init_lora_weights=False)
+    peft.get_peft_model(kind.open(base), config).save_pretrained(tmp_path / "adapter")
+    assert hub.check(base, tmp_path / "adapter").ok
+    expected = answer(peft.PeftModel.from_pretrained(kind.open(base), tmp_path / "adapter").eval(), kind)
+    model = load_model(base, tmp_path / "adapter")
+    assert relative_error(answer(model, kind), expected) < 1e-5
+    with pytest.raises(Unsupported, match="pos_conv_embed"):
+        model.merge()
+    assert relative_error(answer(model, kind), expected) < 1e-5
+
+
+def test_names_of_an_older_version_of_an_architecture_are_those_of_today(folders, tmp_path):
+    """LLaVA's language model was `language_model.model.…`; PEFT translates adapters by transformers' own renamings."""
+    kind, (base, adapter) = BASES["llava"], folders("llava")
+    shutil.copytree(adapter, tmp_path / "old")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    old = {name.replace(".model.language_model.", ".language_model.model."): v for name, v in tensors.items()}
+    old = {name.replace(".model.vision_tower.", ".vision_tower.vision_model."): v for name, v in old.items()}
+    assert not old.keys() & tensors.keys()
+    save_file(old, tmp_path / "old" / "adapter_model.safetensors")
+    expected = answer(wrap(kind.open(base), tmp_path / "old"), kind)
+    assert hub.check(base, tmp_path / "old").ok
+    assert relative_error(answer(load_model(base, tmp_path / "old"), kind), expected) < 1e-5
+    assert not torch.equal(expected, answer(kind.open(base), kind))
+
+
+def test_a_head_that_the_base_is_without_is_refused_by_check_and_load_alike(folders):
+    base, (_, classifier) = folders("llama")[0], folders("llama-classifier")
+    report = hub.check(base, classifier)
+    assert [finding.code for finding in report.errors] == ["head"]
+    with pytest.raises(Incompatible, match="AutoModelForSequenceClassification"):
+        load_model(base, classifier)
 
 
 def test_a_raw_state_dict_says_what_the_saved_adapter_says(folders, tmp_path):

@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], type[HubError], str]] = {
             f, lambda s: s.update({n: v[:, :32].contiguous() for n, v in s.items() if "q_proj.lora_A" in n})
         ),
         Incompatible,
-        r"q_proj: lora_A has the shape \[4, 32\], and this base needs \[4, 64\]",
+        r"q_proj \(lora_A has 32, the base 64\)",
     ),
     "no config": (lambda f: (f / "adapter_config.json").unlink(), InvalidAdapter, r"has no adapter_config\.json"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), InvalidAdapter, r"has no adapter_model\.saf"),
@@ -145,7 +145,8 @@ def test_a_bad_adapter_is_refused_by_name_and_changes_nothing(fault, model, good
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_every_field_that_we_don_t_compute_is_refused_before_the_weights_are_read(name, model, good, monkeypatch):
     values = {"layer_replication": [[0, 2]], "alora_invocation_tokens": [1], "enable_lora": [True, False]}
-    edit_config(good, **{name: values.get(name, True)})
+    targets = {"target_modules": ["q_proj", "lm_head"]} if name == "ensure_weight_tying" else {}
+    edit_config(good, **{name: values.get(name, True)}, **targets)
     monkeypatch.setattr(adapter_weights, "_read_data", None)
     before = snapshot(model)
     with pytest.raises(Unsupported, match=rf"{name}: .*Use PEFT: PeftModel\.from_pretrained\(base, '.*good'\)"):
@@ -160,10 +161,17 @@ def test_an_initialisation_that_changed_the_base_is_refused(init, model, good):
         model.add(good)
 
 
-def test_an_unknown_field_that_is_set_is_refused(model, good):
+def test_an_unknown_field_that_is_set_changes_nothing_and_is_named(model, good, caplog):
+    model.add(good)
+    with model.using(good):
+        expected = logits(model)
+    model.remove(good)
     edit_config(good, use_next_years_idea=True)
-    with pytest.raises(Unsupported, match="use_next_years_idea: lorahub does not know this field"):
+    with caplog.at_level("WARNING", logger="hub.runtime"):
         model.add(good)
+    assert "use_next_years_idea" in caplog.text
+    with model.using(good):
+        assert torch.equal(logits(model), expected)
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, RuntimeError])
