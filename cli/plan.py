@@ -28,7 +28,7 @@ def plan(
     """Estimate the memory that `lorahub train` takes on BASE, from its config and headers alone."""
     with needs("train"):
         from hub.training import plan as make_plan
-        from hub.training.trainer import DEFAULT_TARGETS
+        from hub.training.targets import DEFAULT_TARGETS
 
     found = make_plan(
         base,

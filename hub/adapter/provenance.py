@@ -1,7 +1,7 @@
 """What training wrote down beside an adapter: `lorahub.json`, in the adapter's own folder.
 
     {"schema": 1,
-     "base": {"id", "revision", "shapes", "weights", "sketch"},    the identity of the base, as in a manifest
+     "base": {"id", "revision", "shapes", "weights", "sketch", "config"},    the identity of the base, as in a manifest
      "trained_from": ["task/qa@v1"],                               versions that training went on from
      "training": {"steps": 30, …}}                                 how; for people to read
 

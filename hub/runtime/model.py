@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from hub.runtime.attach import Attachment
 from hub.runtime.choosing import Ref, Use, check_rows, label_of, refs_of, rows_of
 from hub.runtime.combine import combine
 from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
+from hub.runtime.key_values import check_cache, mark_cache
 from hub.runtime.library import Library
 from hub.runtime.merge import MergeReport
 from hub.runtime.merge_claim import MergeClaim
@@ -252,14 +253,21 @@ class Model(ModuleWays):
             aren't loaded are added.  Rows keep their order; sampling, beams and streaming work as ever.
         """
         with self._chosen_for_call(adapters, args, kwargs):
-            return self.base.generate(*args, **kwargs)
+            return self._computed(self.base.generate, args, kwargs)
 
     def __call__(self, *args: Any, adapters: Use | Sequence[Use] = None, **kwargs: Any) -> Any:
         """Run the base's forward pass with the active adapter, or with `adapters` as in `generate`."""
         with self._chosen_for_call(adapters, args, kwargs):
-            return self.base(*args, **kwargs)
+            return self._computed(self.base, args, kwargs)
 
     forward = __call__
+
+    def _computed(self, compute: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        choice = self._selection.current
+        check_cache(kwargs, choice)
+        output = compute(*args, **kwargs)
+        mark_cache(kwargs, output, choice)
+        return output
 
     @property
     def tokenizer(self) -> Any:

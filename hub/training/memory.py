@@ -20,7 +20,7 @@ from hub.base.spec import BaseSpec, ModuleShape
 from hub.client.bases import open_base
 from hub.errors import InvalidRequest
 from hub.training.loss import MAX_PACKED_TOKENS
-from hub.training.trainer import DEFAULT_TARGETS
+from hub.training.targets import DEFAULT_TARGETS, resolve_targets
 
 _FP32 = 4
 _NF4_BLOCK = 64
@@ -156,13 +156,8 @@ def _compute_bytes(dtype: str | None) -> int:
 
 
 def _targets(spec: BaseSpec, names: tuple[str, ...]) -> list[tuple[str, ModuleShape]]:
-    endings = tuple(f".{name}" for name in names)
-    found = [(module, shape) for module, shape in spec.modules.items() if module.endswith(endings)]
-    missing = [name for name in names if not any(module.endswith(f".{name}") for module, _ in found)]
-    if missing:
-        present = sorted({module.rpartition(".")[2] for module in _matrices(spec)})
-        raise InvalidRequest(f"The base has no module {', '.join(missing)}; it has {', '.join(present)}.")
-    return found
+    endings = tuple(f".{name}" for name in resolve_targets(names, spec.modules))
+    return [(module, shape) for module, shape in spec.modules.items() if f".{module}".endswith(endings)]
 
 
 def _matrices(spec: BaseSpec) -> list[str]:

@@ -30,11 +30,11 @@ from hub.training.examples import Data, Example, read_examples
 from hub.training.loss import completion_loss
 from hub.training.result import TrainedAdapter
 from hub.training.start import Start, find_start
+from hub.training.targets import DEFAULT_TARGETS, resolve_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-DEFAULT_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _WARMUP_SHARE = 0.1
 _LARGEST_GRADIENT = 1.0
 
@@ -187,7 +187,7 @@ def _attach(model: Any, recipe: Recipe, start: Start | None) -> PeftModel:
         config = LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.alpha,
-            target_modules=list(recipe.target_modules),
+            target_modules=list(resolve_targets(recipe.target_modules, _adaptable(model))),
             lora_dropout=recipe.dropout,
             use_rslora=recipe.use_rslora,
             task_type="CAUSAL_LM",
@@ -196,6 +196,18 @@ def _attach(model: Any, recipe: Recipe, start: Start | None) -> PeftModel:
             return get_peft_model(model, config)
         except ValueError as error:
             raise InvalidRequest(f"PEFT refuses these settings: {error}") from error
+
+
+def _adaptable(model: Any) -> list[str]:
+    """Return the names of the modules that PEFT can adapt."""
+    from torch import nn
+
+    kinds = ("Conv1D",)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, nn.Embedding)) or type(module).__name__ in kinds
+    ]
 
 
 def _fit(model: Any, rows: Sequence[Row], recipe: Recipe, progress: Progress) -> list[float]:

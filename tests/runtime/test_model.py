@@ -400,3 +400,37 @@ def test_other_attributes_are_the_base_s(model):
     assert model.device == torch.device("cpu")
     with pytest.raises(AttributeError):
         _ = model.no_such_attribute
+
+
+def test_key_values_of_another_adapter_are_refused(model, folders):
+    """They were computed by it: continued with another one, they are of no model."""
+    import copy
+
+    first, then = ROWS[:, :3], ROWS[:, 3:]
+    with torch.no_grad():
+        whole = model(input_ids=ROWS).logits[:, -1]
+        cache = model(input_ids=first, use_cache=True).past_key_values
+        prefix = copy.deepcopy(cache)
+        assert relative_error(model(input_ids=then, past_key_values=cache).logits[:, -1], whole) <= 1e-5
+        model.use(folders[1])
+        with pytest.raises(Conflict, match=r"past_key_values were filled with .*a0.*and this call is with .*a1"):
+            model(input_ids=then, past_key_values=prefix)
+        with pytest.raises(Conflict, match="past_key_values were filled with"):
+            model.generate(input_ids=ROWS, past_key_values=prefix, **GENERATE)
+        again = model(input_ids=then, past_key_values=prefix, adapters=folders[0]).logits[:, -1]
+        assert relative_error(again, whole) <= 1e-5
+        rows = [folders[0], None, folders[1], None]
+        mixed = model(input_ids=first, use_cache=True, adapters=rows).past_key_values
+        model(input_ids=then, past_key_values=mixed, adapters=rows)
+        with pytest.raises(Conflict, match="the bare base"):
+            model(input_ids=then, past_key_values=mixed, adapters=rows[::-1])
+        cache.crop(0) if hasattr(cache, "crop") else None
+        if cache.get_seq_length() == 0:
+            model(input_ids=first, past_key_values=cache)
+
+
+def test_key_values_that_generate_filled_are_of_its_adapter(model, folders):
+    out = model.generate(input_ids=ROWS, return_dict_in_generate=True, **GENERATE)
+    model.use(None)
+    with pytest.raises(Conflict, match="past_key_values were filled with"):
+        model.generate(input_ids=out.sequences, past_key_values=out.past_key_values, **GENERATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import shutil
 from collections.abc import Iterator
@@ -261,3 +262,13 @@ def test_a_folder_s_record_that_can_t_be_read_is_no_leave_to_load(base, recorded
     (recorded["pulled to a folder"] / "lorahub.json").write_text("{}")
     with pytest.raises(InvalidAdapter, match=r"lorahub\.json is not what training writes"):
         load_model(base, recorded["pulled to a folder"])
+
+
+def test_a_base_whose_config_computes_something_else_is_refused(base, recorded, tmp_path):
+    other = shutil.copytree(base, tmp_path / "stretched")
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"] = config["rope_parameters"] | {"rope_theta": 5e5}
+    (other / "config.json").write_text(json.dumps(config))
+    for adapter in (recorded["written by training"], "task/qa@v1"):
+        with pytest.raises(Incompatible, match=r"rope_theta is 500000\.0 here, and was 10000\.0"):
+            load_model(other, adapter)
