@@ -10,6 +10,7 @@ from hub.refs import AdapterName
 
 from .terminal.options import NAME, registry_option
 from .terminal.output import Output, note, printing
+from .terminal.progress import waiting
 
 
 @click.command("import")
@@ -28,7 +29,7 @@ def import_(url: str, name: AdapterName, message: str, token_stdin: bool, regist
     from hub.client.api import Client
 
     token = sys.stdin.readline(4096).strip() if token_stdin else None
-    with Client(client_settings(registry)) as client:
+    with Client(client_settings(registry)) as client, waiting(f"The registry fetches {url}"):
         version, created = client.import_version(name, url, message=message, token=token)
     if out.as_json:
         out.json(dict(version.raw) | {"created": created})

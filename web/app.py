@@ -30,6 +30,7 @@ from .http.bodies import CheckedBodies
 from .http.errors import register_error_handlers
 from .http.health import health
 from .http.identity import CallerKeys, remember_registry
+from .http.jobs import JobBegan, WaitsForJobs, answer_later
 from .http.json_bodies import STRANGERS_BYTES, BoundedJson, set_limit
 from .http.limits import register_limits
 from .http.metrics import measure
@@ -51,6 +52,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     remember_registry(app, registry, settings)
     csrf = protect(app, settings)
     register_error_handlers(app)
+    app.register_error_handler(JobBegan, answer_later)
     next_id = request_names()
     app.before_request(lambda: _name_request(next_id()))
     app.after_request(_tell_request_name)
@@ -67,7 +69,7 @@ def create_app(registry: Registry, settings: ServerSettings) -> Flask:
     )
     for blueprint in without_cookies:
         csrf.exempt(blueprint)
-    inner = CheckedBodies(KeepEncodedSlashes(app.wsgi_app))
+    inner = CheckedBodies(KeepEncodedSlashes(WaitsForJobs(app.wsgi_app)))
     lane = FastLane(inner, registry, limits, caller_key, metrics, settings, next_id)
     app.wsgi_app = _behind_proxies(lane, settings)  # type: ignore[method-assign]
     quick = _behind_proxies(lane.quick, settings)

@@ -124,11 +124,12 @@ class Client:
     ) -> tuple[VersionInfo, bool]:
         """Have the registry itself fetch and publish what is at `url`.  Returns the version, and whether it is new.
 
-        token: for the server at `url`.  May take as long as the registry's download.
+        token: for the server at `url`.  May take as long as the registry's download, half an hour at most; who stops
+        waiting cancels it.
         """
         body = {"url": url, "message": message, "token": token}
         kept = {key: value for key, value in body.items() if value}
-        response = self.connection.call("POST", f"{_adapter_path(name)}/import", json=kept, again=False)
+        response = self.connection.call("POST", f"{_adapter_path(name)}/import", json=kept, again=False, patient=True)
         return VersionInfo.from_json(self.connection.decode(response)), response.status_code == 201
 
     # --- changing what is there

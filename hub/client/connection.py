@@ -25,6 +25,10 @@ MAX_WAIT_SECONDS = 60.0
 MAX_REDIRECTS = 5
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0, pool=None)
 
+PATIENT = httpx2.Timeout(1900.0, connect=10.0, pool=None)
+"""For a call that the server works on: a little longer than the longest that it does."""
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,11 +52,21 @@ class Connection:
         self.close()
 
     def call(
-        self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None, again: bool
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, Any] | None = None,
+        again: bool,
+        patient: bool = False,
     ) -> httpx2.Response:
-        """Return the answer to one API call, read whole.  `again`: making the call twice does no harm."""
+        """Return the answer to one API call, read whole.
+
+        again: making the call twice does no harm.  patient: the server works until it answers, and has its own limits.
+        """
         if not again:
-            return self._call_once(method, path, json, params)
+            return self._call_once(method, path, json, params, patient=patient)
         for attempt in self.patience(self._attempts, wait_max=2.0):
             with attempt:
                 return self._call_once(method, path, json, params)
@@ -137,12 +151,16 @@ class Connection:
         """Whether an answer came from another origin than the registry's: from its object store."""
         return response.url.origin != self._root.origin
 
-    def _call_once(self, method: str, path: str, json: object, params: Mapping[str, Any] | None) -> httpx2.Response:
+    def _call_once(
+        self, method: str, path: str, json: object, params: Mapping[str, Any] | None, *, patient: bool = False
+    ) -> httpx2.Response:
         self._refuse_offline()
         url = self._url(path)
         kept = {key: value for key, value in (params or {}).items() if value not in (None, "", ())}
         client = self._clients.for_url(url)
         request = client.build_request(method, url, params=kept or None, json=json, headers=self._headers(url))
+        if patient:
+            request.extensions["timeout"] = PATIENT.as_dict()
         with self._explained():
             response = client.send(request, stream=True)
             try:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
-from flask import Response
+from flask import Response, current_app
 
 from hub.adapter.facets import FACETS
+from hub.registry.events.outgoing import Deadline
+from hub.registry.library import importing
 from hub.registry.values import Query
 
 from ..http.identity import current_actor, registry
+from ..http.jobs import Jobs, run_job
 from . import answers, represent, schemas
 from .fields import Blueprint
 from .parsing import adapter_name, metric_filter, no_content, reply, reply_items
+
+IMPORTS, IMPORTS_OF_USER = 4, 2
+"""How many imports a worker runs at once, of everybody and of one user."""
 
 adapters = Blueprint("adapters", __name__, url_prefix="/api/v1/adapters", description="Adapters: named, versioned.")
 
@@ -107,8 +114,19 @@ def downloads(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.response(201, schemas.Version)
 @adapters.alt_response(200, schema=schemas.Version, description="The content was there already", success=True)
 def import_version(args: dict[str, Any], ns: str, name: str) -> Response:
-    """Fetch a version from another lorahub or a Hugging Face Hub and publish it here."""
-    done = registry().versions.import_from(
-        current_actor(), adapter_name(ns, name), args["url"], message=args["message"], token=args["token"]
+    """Fetch a version from another lorahub or a Hugging Face Hub and publish it here.
+
+    It ends after half an hour, or when the connection is closed.  A user has two at once: 429.
+    """
+    deadline = Deadline(importing.MAX_SECONDS)
+    fetch = partial(
+        registry().versions.import_from, current_actor(), adapter_name(ns, name), args["url"], deadline=deadline
     )
+    work = partial(fetch, message=args["message"], token=args["token"])
+    done = run_job(_imports(), current_actor().user_id, work, deadline.end_now)
     return represent.version_answer(done.version, 201 if done.created else 200)
+
+
+def _imports() -> Jobs:
+    """Return the imports that this worker runs."""
+    return cast("Jobs", current_app.extensions.setdefault("lorahub.imports", Jobs("import", IMPORTS, IMPORTS_OF_USER)))

@@ -1,13 +1,14 @@
-"""Part of a file as a piece of an answer: the server that can sends it without reading it."""
+"""Pieces of an answer that are no bytes: part of a file, which the server sends without reading it; and a wait."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 SENDS_FILE_PARTS = "lorahub.sends_file_parts"
-"""In the WSGI environ of a server that takes FileParts among the bytes of an answer's body."""
+"""In the WSGI environ of a server that takes FileParts and Waits among the bytes of an answer's body."""
 
 
 class Lead(bytes):
@@ -24,8 +25,15 @@ class FilePart:
 
 
 def sends_file_parts(environ: Mapping[str, Any]) -> bool:
-    """Whether the server takes a FilePart; else an answer has to read the bytes itself."""
+    """Whether the server takes a FilePart and a Wait; else an answer has to read the bytes, and to wait, itself."""
     return bool(environ.get(SENDS_FILE_PARTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing yet: the server asks for the next piece once `until` is done, or closes the answer if the client went."""
+
+    until: Future[Any]
 
 
 class OpenParts:

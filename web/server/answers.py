@@ -26,7 +26,7 @@ from gunicorn.http.wsgi import Response, create
 
 from hub.errors import Unavailable
 
-from ..http.file_parts import SENDS_FILE_PARTS, FilePart, Lead
+from ..http.file_parts import SENDS_FILE_PARTS, FilePart, Lead, Wait
 from . import refusals
 from .pace import Pace, PacedSocket
 
@@ -39,7 +39,7 @@ PATIENCE_MS = 5
 _MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)  # Linux alone has it
 SENDFILE_BYTES = 8 * 1024 * 1024
 
-Piece = bytes | memoryview | FilePart
+Piece = bytes | memoryview | FilePart | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,23 @@ class Answer:
         self._piece: Piece = b""
         self.pace = Pace()
         self.keeps, self.left = False, b""
+        self.wait: Wait | None = None
 
     def turn(self) -> bool:
-        """Send what the client takes.  Returns whether all is sent.  Raises OSError when the client is gone."""
+        """Send what the client takes.  Returns whether all is sent.  Raises OSError when the client is gone.
+
+        When the application has nothing yet, `wait` says until when.
+        """
+        self.wait = None
         until, before = time.monotonic() + TURN_SECONDS, self.pace.moved
         while time.monotonic() < until:
             if not _size(self._piece):
                 piece = next(self._pieces, None)
                 if piece is None:
                     return True
+                if isinstance(piece, Wait):
+                    self.wait, self.pace = piece, Pace()
+                    return False
                 self._piece = piece
             try:
                 self._send()
@@ -100,6 +108,8 @@ class Answer:
 
     def _send(self) -> None:
         piece = self._piece
+        if isinstance(piece, Wait):  # never kept
+            return
         if isinstance(piece, FilePart):
             count = min(piece.stop - piece.start, SENDFILE_BYTES)
             sent = os.sendfile(self._socket.fileno(), piece.file.fileno(), piece.start, count) if count else 0
@@ -151,6 +161,9 @@ class Answer:
 
     def _framed(self, request: Any, response: Response, out: _Out, item: Any) -> Iterator[Piece]:
         """Yield one item of the application's, behind the head if it is the first."""
+        if isinstance(item, Wait):
+            yield item
+            return
         self._announce(request, response)
         if not isinstance(item, FilePart):
             response.write(item)
@@ -222,6 +235,8 @@ def _is_read(request: Any) -> bool:
 
 
 def _size(piece: Piece) -> int:
+    if isinstance(piece, Wait):
+        return 0
     return piece.stop - piece.start if isinstance(piece, FilePart) else len(piece)
 
 

@@ -21,12 +21,13 @@ import socket
 import time
 from collections.abc import Callable
 
+from ..http.file_parts import Wait
 from . import refusals
 from .answers import Answer, Ends, Site, Stream
 from .heads import MAX_HEAD_BYTES, Head, find_head, forwarded_address
 from .pace import HEAD_SECONDS, Pace, PacedSocket
 from .quick import Quick
-from .shares import Crowd, FairPool, Full
+from .shares import Crowd, FairPool, Full, call_in_loop
 
 KEEP_SECONDS = 15.0
 """How long a connection may ask nothing."""
@@ -243,11 +244,15 @@ class Front:
             return False
         try:
             while not is_sent:
-                await self._until_writable(one, answer.pace.deadline())
+                if answer.wait:
+                    await self._until_done(one, answer.wait)
+                else:
+                    await self._until_writable(one, answer.pace.deadline())
                 one.work()
                 is_sent = await self._pool.run(address, answer.turn)
         except BaseException:
-            self._pool.submit(address, answer.close)
+            with contextlib.suppress(RuntimeError):  # the worker is on its way out
+                self._pool.submit(address, answer.close)
             raise
         one.seen[:0] = answer.left
         return answer.keeps
@@ -313,6 +318,35 @@ class Front:
             await ready
         finally:
             loop.remove_writer(descriptor)
+
+    async def _until_done(self, one: Connection, wait: Wait) -> None:
+        """Wait for the application.  Raises ConnectionAbortedError when the client goes away meanwhile."""
+        loop = asyncio.get_running_loop()
+        is_done: asyncio.Future[bool] = loop.create_future()
+
+        def tell(done: bool) -> None:
+            if not is_done.done():
+                is_done.set_result(done)
+
+        def look() -> None:
+            try:
+                has_ended = not one.socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return
+            except OSError:
+                has_ended = True
+            loop.remove_reader(descriptor)  # if it has not ended, this is its next request, for later
+            if has_ended:
+                tell(False)
+
+        descriptor = one.socket.fileno()
+        loop.add_reader(descriptor, look)
+        wait.until.add_done_callback(lambda _: call_in_loop(loop, tell, True))
+        try:
+            if not await is_done:
+                raise ConnectionAbortedError("the client is gone")
+        finally:
+            loop.remove_reader(descriptor)
 
     async def _part(self, one: Connection) -> None:
         """Close our side, and give the client a moment to read our last words and to close its own.

@@ -116,7 +116,7 @@ class FairPool:
             self._free -= 1
             self._running[address] += 1
             done = self._threads.submit(work)
-            done.add_done_callback(lambda done: _tell(loop, self._finish, address, done, outcome))
+            done.add_done_callback(lambda done: call_in_loop(loop, self._finish, address, done, outcome))
 
         if self._may_start(address):
             start()
@@ -153,6 +153,7 @@ class FairPool:
                 return
 
 
-def _tell(loop: asyncio.AbstractEventLoop, *call: object) -> None:
+def call_in_loop(loop: asyncio.AbstractEventLoop, *call: object) -> None:
+    """Have the loop make a call, from any thread."""
     with suppress(RuntimeError):  # the loop has ended: the worker is on its way out
         loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]

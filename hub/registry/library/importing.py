@@ -27,7 +27,7 @@ from hub.formats.readable import Readable
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, FileEntry, check_paths
 from hub.refs import AdapterName
 from hub.registry.context import Context
-from hub.registry.events.outgoing import open_client, parse_url, send_following
+from hub.registry.events.outgoing import Deadline, open_client, parse_url, send_following
 from hub.registry.library import blobs, publish
 from hub.registry.library.files import StoredReadable
 from hub.registry.library.lookup import check_may_publish
@@ -35,6 +35,7 @@ from hub.registry.rights.access import Actor
 from hub.registry.values import Published
 
 MAX_FILES = 200
+MAX_SECONDS = 1800.0
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 _REPO = re.compile(r"/(?:(?:models)/)?([\w.-]{1,96})/([\w.-]{1,96})(?:@([\w./-]{1,200})|/tree/([\w./-]{1,200}))?/?\Z")
 
@@ -59,13 +60,23 @@ def parse_source(url: str) -> Source:
 
 
 def import_version(
-    context: Context, actor: Actor, name: AdapterName, url: str, *, message: str = "", token: str | None = None
+    context: Context,
+    actor: Actor,
+    name: AdapterName,
+    url: str,
+    *,
+    message: str = "",
+    token: str | None = None,
+    deadline: Deadline | None = None,
 ) -> Published:
-    """Fetch a version from another lorahub or a Hugging Face Hub and publish it.  PUBLISH.  SSRF rules hold."""
+    """Fetch a version from another lorahub or a Hugging Face Hub and publish it.  PUBLISH.  SSRF rules hold.
+
+    deadline: of all that the network is asked for; another thread may bring it forward.  Raises NetworkError then.
+    """
     source = parse_source(url)
     with context.database.read() as session:
         check_may_publish(session, actor, name)
-    with open_client(context.settings.trusted_hosts) as client:
+    with open_client(context.settings.trusted_hosts, deadline=deadline or Deadline(MAX_SECONDS)) as client:
         remote = _Remote(client, source, _headers(token))
         commit, paths = remote.list_files()
         files = {path: _fetch(context, actor, name, remote, commit, path) for path in paths}
