@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from hub.refs import AdapterRef
+from hub.refs import AdapterName, AdapterRef
 from hub.registry.accounts import limits, namespaces, quotas, sessions, tokens, users
 from hub.registry.context import Context
 from hub.registry.derived import queue
@@ -40,7 +40,7 @@ from hub.registry.library import (
 from hub.registry.library.resolving import VersionCache
 from hub.registry.rights.access import ANONYMOUS, Action, Actor
 from hub.registry.upkeep import backup, fsck, gc
-from hub.registry.values import Version
+from hub.registry.values import StoredFile, Tree, Version
 from hub.settings import ServerSettings
 
 __all__ = ["ANONYMOUS", "Action", "Actor", "Registry"]
@@ -180,9 +180,19 @@ class Bases(Noun):
 class Commits(Noun):
     """Commits and trees, for the Hugging Face wire."""
 
-    tree = of(revisions.tree)
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
+        self._snapshots = revisions.SnapshotCache()
+
+    def tree(self, actor: Actor, name: AdapterName, revision: str = "main") -> Tree:
+        """Return all files at a revision: see `revisions.tree`."""
+        return revisions.tree(self.registry.context, self._snapshots, actor, name, revision)
+
+    def open_file(self, actor: Actor, name: AdapterName, revision: str, path: str) -> StoredFile:
+        """Open a file at any revision, drafts included.  Raises FileNotFound."""
+        return revisions.open_at(self.registry.context, self._snapshots, actor, name, revision, path)
+
     list = of(revisions.commits)
-    open_file = of(revisions.open_at)
     start = of(drafts.start)
     create = of(drafts.commit)
 

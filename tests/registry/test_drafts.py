@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from hub.errors import (
+    AdapterNotFound,
     AliasNotFound,
     Conflict,
     FileNotFound,
     Forbidden,
+    Gated,
     InvalidAdapter,
     InvalidManifest,
     InvalidRef,
@@ -194,6 +196,38 @@ def test_history_of_main_has_versions_and_that_of_a_draft_its_steps(world: World
     assert world.registry.versions.resolve(ANONYMOUS, ref("task/qa")).number == 2, "a draft is never the latest"
     assert more.parent == half.id
     assert half.parent == first.id
+
+
+def test_what_is_kept_of_a_tree_is_never_older_than_the_adapter(world: World) -> None:
+    """Each change shows at once, whoever asked before; and what one may see is not kept for another."""
+    qa, one = QA, stored(world, world.adapter(seed=1))
+
+    def seen() -> tuple[int | None, bool, bool, int]:
+        tree = world.registry.commits.tree(ANONYMOUS, qa)
+        return tree.commit.version, tree.yanked is not None, tree.adapter.gated, tree.adapter.downloads
+
+    world.commit("task/qa", one)
+    assert seen() == seen() == (1, False, False, 0)
+    world.commit("task/qa", {**one, "a.txt": world.put("task/qa", b"a")})
+    assert seen() == (2, False, False, 0)
+    world.registry.versions.yank(world.admin, qa, 2, "bad")
+    assert seen() == (1, False, False, 0)
+    assert world.registry.commits.tree(ANONYMOUS, qa, "v2").yanked is not None
+    world.registry.versions.count_download(
+        world.admin, world.registry.versions.resolve(ANONYMOUS, ref("task/qa@v1")).id
+    )
+    assert seen() == (1, False, False, 1)
+    assert world.registry.commits.open_file(ANONYMOUS, qa, "main", CONFIG).version == 1
+    world.registry.adapters.update(world.admin, qa, gated=True)
+    assert seen() == (1, False, True, 1)
+    with pytest.raises(Gated):
+        world.registry.commits.open_file(ANONYMOUS, qa, "main", CONFIG)
+    assert world.registry.commits.open_file(world.admin, qa, "main", CONFIG).version == 1
+    world.registry.adapters.update(world.admin, qa, private=True)
+    with pytest.raises(AdapterNotFound):
+        seen()
+    with pytest.raises(AdapterNotFound):
+        world.registry.commits.open_file(ANONYMOUS, qa, "v1", CONFIG)
 
 
 def test_stale_parent_is_refused_and_nothing_is_lost(world: World) -> None:

@@ -20,6 +20,9 @@ from .warnings import warn_of_tree
 _PAGE_LIMIT = 1_000
 _COMMITS_PER_PAGE = 50
 _CARD_BYTES = 1024 * 1024
+_MOST_CARDS = 500
+_READ_CARDS: dict[str, FrontMatter] = {}
+"""Front matter by the sha256 of the card that it stands in: reading it costs more than all the rest of an answer."""
 _SORTS: dict[str, Sort] = {
     "downloads": "downloads",
     "likes": "downloads",
@@ -256,9 +259,15 @@ def _card(found: Tree) -> FrontMatter:
     readme = found.file("README.md")
     if readme is None or readme.size > _CARD_BYTES:
         return FrontMatter()
-    stored = registry().commits.open_file(current_actor(), found.adapter.name, found.commit.id, readme.path)
-    text = b"".join(stored.open(0, readme.size)).decode("utf-8", "replace")
-    return split_front_matter(text)[0]
+    known = _READ_CARDS.get(readme.sha256)
+    if known is None:
+        stored = registry().commits.open_file(current_actor(), found.adapter.name, found.commit.id, readme.path)
+        text = b"".join(stored.open(0, readme.size)).decode("utf-8", "replace")
+        known = split_front_matter(text)[0]
+        if len(_READ_CARDS) >= _MOST_CARDS:
+            _READ_CARDS.clear()
+        _READ_CARDS[readme.sha256] = known
+    return known
 
 
 def _commit_json(commit: Commit) -> dict[str, Any]:

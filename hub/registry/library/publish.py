@@ -182,7 +182,8 @@ def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Pu
     if version is None:
         with facets.reindexed(session, row):
             version = _insert(at, proposal)
-    elif version.branch is not None and proposal.branch is None:
+    taken_over = not created and version.branch is not None and proposal.branch is None
+    if taken_over:
         with facets.reindexed(session, row):
             version.branch = None
             adapters.refresh(session, row)
@@ -191,7 +192,7 @@ def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Pu
     moved = (created or proposal.is_commit) and _move_head(at, version, proposal)
     if alias is not None:
         aliases.move(at, alias, version)
-    if created or moved or alias is not None:
+    if created or moved or taken_over or alias is not None:
         audit.record(
             at.context,
             session,

@@ -11,7 +11,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import CompoundSelect, Integer, Row, bindparam, literal, null, select, text, union_all
 from sqlalchemy.orm import aliased
@@ -85,8 +85,11 @@ _Key = tuple[int, str]
 _Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
-class VersionCache:
-    """The versions that were asked for last.  They are immutable values, so any number of threads may have one.
+T = TypeVar("T")
+
+
+class RevisionCache(Generic[T]):
+    """What was asked for last of adapters.  These are immutable values, so any number of threads may have one.
 
     Each is kept under its adapter and selector and is good for one revision of the adapter: a newer one replaces it.
     """
@@ -94,9 +97,9 @@ class VersionCache:
     def __init__(self, most: int = 2_000) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, tuple[int, Version]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[int, T]] = OrderedDict()
 
-    def get(self, key: _Key, revision: int) -> Version | None:
+    def get(self, key: _Key, revision: int) -> T | None:
         with self._lock:
             known, found = self._kept.get(key, (None, None))
             if known != revision:
@@ -104,16 +107,21 @@ class VersionCache:
             self._kept.move_to_end(key)
             return found
 
-    def put(self, key: _Key, revision: int, version: Version) -> None:
+    def put(self, key: _Key, revision: int, value: T) -> None:
         with self._lock:
-            self._kept[key] = (revision, version)
+            self._kept[key] = (revision, value)
             self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
 
+VersionCache = RevisionCache[Version]
+
+
 @dataclass(frozen=True, slots=True)
-class _State:
+class State:
+    """An adapter that the caller may read, at this moment."""
+
     id: int
     revision: int
     latest: int | None
@@ -126,7 +134,7 @@ def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef
     configuration.  `latest` is the newest that isn't yanked.
     for_card: the caller shows no more than the card.
     """
-    state = _readable_state(context, actor, ref.adapter, past_gate=for_card)
+    state = readable_state(context, actor, ref.adapter, past_gate=for_card)
     key = (state.id, ref.selector)
     found = cache.get(key, state.revision)
     if found is None:
@@ -137,7 +145,7 @@ def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef
     return found
 
 
-def _readable_state(context: Context, actor: Actor, name: AdapterName, *, past_gate: bool) -> _State:
+def readable_state(context: Context, actor: Actor, name: AdapterName, *, past_gate: bool) -> State:
     """Return the adapter's id and revision.  Raises AdapterNotFound when it isn't there or may not be read; Gated."""
     asked = {"namespace": name.namespace, "name": name.name, "user": actor.user_id}
     row = context.database.fetch_one(_STATE, asked)
@@ -149,10 +157,10 @@ def _readable_state(context: Context, actor: Actor, name: AdapterName, *, past_g
         raise no_adapter(name)
     if row.gated and not past_gate and not is_inside and not opens_gate(actor, name.namespace, row.access):
         raise gated(str(name), name.namespace)
-    return _State(row.id, row.revision, row.latest_number)
+    return State(row.id, row.revision, row.latest_number)
 
 
-def _read(context: Context, state: _State, ref: AdapterRef) -> Version | None:
+def _read(context: Context, state: State, ref: AdapterRef) -> Version | None:
     """Return the version from the database, or None when there is none to which the ref leads."""
     wanted: int | str | None = ref.version or ref.digest or (state.latest if ref.alias == LATEST else ref.alias)
     statement = _BY_NUMBER if isinstance(wanted, int) else _BY_DIGEST if ref.digest else _BY_ALIAS

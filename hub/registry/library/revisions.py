@@ -7,6 +7,8 @@ Files of a version's commit are the version's files; only drafts have rows of th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -27,6 +29,7 @@ from hub.registry.library import adapters, lanes, version_values, versions
 from hub.registry.library.files import to_stored
 from hub.registry.library.lanes import MAIN
 from hub.registry.library.lookup import find_adapter
+from hub.registry.library.resolving import RevisionCache, readable_state
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Actor
 from hub.registry.values import Commit, StoredFile, Tree, TreeFile
@@ -36,36 +39,63 @@ MAX_COMMITS = 1_000
 Found = tuple[CommitRow, VersionRow | None]
 
 
-def tree(context: Context, actor: Actor, name: AdapterName, revision: str = MAIN) -> Tree:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A tree, and which row of `versions` it is, if it is one."""
+
+    tree: Tree
+    version_id: int | None
+
+
+SnapshotCache = RevisionCache[Snapshot]
+
+
+def tree(context: Context, cache: SnapshotCache, actor: Actor, name: AdapterName, revision: str = MAIN) -> Tree:
     """Return all files at `main`, `latest`, `vN`, an alias, a branch, a draft, a 40-hex commit, or `sha256:…`.
 
     Raises VersionNotFound for a revision that isn't there.
     """
+    return _snapshot(context, cache, actor, name, revision, past_gate=True).tree
+
+
+def open_at(
+    context: Context, cache: SnapshotCache, actor: Actor, name: AdapterName, revision: str, path: str
+) -> StoredFile:
+    """Open a file at any revision, drafts included.  Raises FileNotFound."""
+    found = _snapshot(context, cache, actor, name, revision, past_gate=path == permissions.CARD_FILE)
+    commit, file = found.tree.commit, found.tree.file(path)
+    if file is None:
+        raise FileNotFound(f"{name} has no file {path[:200]!r} at {revision[:100]}.", commit=commit.id)
+    entry = FileEntry(file.path, file.size, file.sha256)
+    return to_stored(context, entry, file.git_sha1, commit.version, commit.id, found.tree.yanked, found.version_id)
+
+
+def _snapshot(
+    context: Context, cache: SnapshotCache, actor: Actor, name: AdapterName, revision: str, *, past_gate: bool
+) -> Snapshot:
+    """Return a version's tree from memory while nothing of the adapter changes.  A draft is its readers' own."""
+    state = readable_state(context, actor, name, past_gate=past_gate)
+    key = (state.id, revision)
+    found = cache.get(key, state.revision)
+    if found is None:
+        found = _read(context, actor, name, revision)
+        if found.version_id is not None:
+            cache.put(key, state.revision, found)
+    return found
+
+
+def _read(context: Context, actor: Actor, name: AdapterName, revision: str) -> Snapshot:
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         commit, version = at(session, actor, row, revision)
         yanked = version_values.yanked_of(session, version) if version is not None else None
-        return Tree(
+        read = Tree(
             adapters.describe(session, actor, row),
             to_commit(session, commit, version),
             files_of(session, commit, version),
             yanked,
         )
-
-
-def open_at(context: Context, actor: Actor, name: AdapterName, revision: str, path: str) -> StoredFile:
-    """Open a file at any revision, drafts included.  Raises FileNotFound."""
-    with context.database.read() as session:
-        row, _ = find_adapter(session, actor, name)
-        permissions.check_gate(session, actor, row, path)
-        commit, version = at(session, actor, row, revision)
-        found = next((file for file in files_of(session, commit, version) if file.path == path), None)
-        yanked = version_values.yanked_of(session, version) if version is not None else None
-    if found is None:
-        raise FileNotFound(f"{name} has no file {path[:200]!r} at {revision[:100]}.", commit=commit.commit)
-    number, version_id = (version.number, version.id) if version is not None else (None, None)
-    entry = FileEntry(found.path, found.size, found.sha256)
-    return to_stored(context, entry, found.git_sha1, number, commit.commit, yanked, version_id)
+        return Snapshot(read, version.id if version is not None else None)
 
 
 def commits(
