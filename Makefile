@@ -90,7 +90,10 @@ bench-gpu: $(READY)  ## the runtime on a CUDA device: its tests, then its measur
 bench-registry: $(READY)  ## the registry beside cp + sha256 and MLflow
 	$(BIN)/python -m benchmarks.registry
 
-attack: $(READY)  ## slow clients, a thousand of each kind, against a server of its own
+attack: $(READY)  ## hostile input of every kind, bounded, on loopback: a bomb per parser, fuzzing, slow clients
+	LORAHUB_ATTACK_ROUNDS=10 $(BIN)/python -m pytest -q --timeout=3000 tests/attack tests/hf/test_fuzz.py \
+	  tests/hf/test_json_bodies.py tests/hf/test_xet_uploads.py tests/web/test_openapi.py tests/formats tests/xet \
+	  tests/registry/test_derived.py tests/catalog/test_insight.py tests/catalog/test_cards.py
 	$(BIN)/python -m tests.attack.slow_clients
 
 demo: $(READY_TO_RUN)  ## train, push, browse, load in 4 bit, switch, merge: for real

@@ -16,6 +16,7 @@ from hub.refs import AdapterName
 from hub.registry.service import Registry
 from hub.settings import ServerSettings
 from hub.web.app import create_app
+from tests.support.rounds import rounds
 
 REPO = "admin/fuzzed"
 WRITES = (
@@ -64,13 +65,13 @@ def check(answer: Any) -> None:
         assert answer.headers.get("X-Error-Message") or answer.get_json()["error"], answer.get_data()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.sampled_from(WRITES), body=JSON)
 def test_any_json_is_answered(client: FlaskClient, where: tuple[str, str], body: Any) -> None:
     check(client.open(where[1], method=where[0], data=json.dumps(body), content_type="application/json"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(JSON | st.fixed_dictionaries({"key": WORDS, "value": JSON}), max_size=5))
 def test_any_commit_is_answered(client: FlaskClient, lines: list[Any]) -> None:
     header = {"key": "header", "value": {"summary": "fuzz"}}
@@ -78,7 +79,7 @@ def test_any_commit_is_answered(client: FlaskClient, lines: list[Any]) -> None:
     check(client.post(f"/api/models/{REPO}/commit/main", data=body, content_type="application/x-ndjson"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     revision=st.text(min_size=1, max_size=30) | WORDS,
     path=st.text(min_size=1, max_size=30) | WORDS,

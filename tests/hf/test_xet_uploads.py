@@ -23,6 +23,7 @@ from hub.web.xet.hash import to_text
 from tests.hf.conftest import Wire
 from tests.hf.counting_proxy import Counter, counting_proxy
 from tests.hf.large_adapter import large_adapter
+from tests.support.rounds import rounds
 from tests.support.server import running_server
 from tests.xet.samples import Pack, write_shard
 
@@ -276,7 +277,7 @@ def test_what_newer_clients_ask_first_is_not_there(cas: Cas, wire: Wire) -> None
         assert wire_request(wire, "POST", path, b"{}", cas.token, quiet=True)[0] == 404
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_malformed_xorbs_and_shards_get_4xx(cas: Cas, data: st.DataObject) -> None:
     pack = Pack((b"hello " * 50, bytes(range(256))), (1, 2))

@@ -10,6 +10,7 @@ from marshmallow import ValidationError, fields, missing, validate
 from webargs.flaskparser import FlaskParser
 
 from hub.errors import InvalidRequest
+from hub.manifest import MAX_MANIFEST_VALUES
 
 from ..http.json_bodies import load
 
@@ -79,7 +80,7 @@ class Parser(FlaskParser):
         if not req.is_json:
             return missing
         try:
-            return load(req.get_data(cache=True), check_texts=False)
+            return load(req.get_data(cache=True), check_texts=False, most=MAX_MANIFEST_VALUES)
         except (ValueError, RecursionError) as error:
             # Numbers with thousands of digits are JSON by the letter.
             raise InvalidRequest(f"The body is JSON that can't be read: {type(error).__name__}.") from error

@@ -22,6 +22,10 @@ from .identity import current_actor
 STRANGERS_BYTES = 64 * 1024
 """Of any body that is read whole, unless its route says more and its sender is known."""
 
+MAX_VALUES = 60_000
+"""Of a body, unless it carries a manifest: 10,000 parts have 50,000."""
+
+_MARKS = (b",", b":", b"[", b"{")
 _MORE_THAN_A_MANIFEST = 64 * 1024
 LIMITS: Mapping[str, int] = {
     "versions.publish": MAX_MANIFEST_BYTES + _MORE_THAN_A_MANIFEST,
@@ -57,12 +61,15 @@ class BoundedJson(DefaultJSONProvider):
         return load(s, **options)
 
 
-def load(data: str | bytes, *, check_texts: bool = True, **options: Any) -> Any:
-    """Return what a body says.  Raises InvalidRequest for what is too deep, ValueError for what is not JSON.
+def load(data: str | bytes, *, check_texts: bool = True, most: int = MAX_VALUES, **options: Any) -> Any:
+    """Return what a body says.
 
-    check_texts: refuse what no database can hold; False leaves that to a schema.
+    Raises InvalidRequest for what is too deep or too much, ValueError for what is not JSON.
+    check_texts: refuse what no database can hold; False leaves that to a schema.  most: values in all.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if sum(map(encoded.count, _MARKS)) > most:
+        raise InvalidRequest(f"The body has more than {most:,} values.")
     try:
         check_depth(encoded, MAX_DEPTH)
     except StrictJsonError as error:
