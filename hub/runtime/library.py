@@ -17,6 +17,7 @@ from hub.runtime.adapters import Placement, load_adapter, placement_of
 from hub.runtime.attach import Attachment
 from hub.runtime.loaded import Loaded
 from hub.runtime.slots import Slots
+from hub.runtime.trained_in import say_if_trained_dense
 from hub.runtime.uncalled import refuse_unread
 
 if TYPE_CHECKING:
@@ -181,6 +182,8 @@ class Library:
             self._attachment.refresh(index for adapter in self.slots for index in adapter.updates)
             known = Known(name, folder, _stamp(folder), manifest is not None)
             loaded = self._take(known)
+            if name not in self._known:
+                say_if_trained_dense(name, folder, self._attachment.modules.values())
             self._known[name] = known
             self._names[str(asked)] = name
             return loaded

@@ -272,3 +272,30 @@ def test_a_base_whose_config_computes_something_else_is_refused(base, recorded, 
     for adapter in (recorded["written by training"], "task/qa@v1"):
         with pytest.raises(Incompatible, match=r"rope_theta is 500000\.0 here, and was 10000\.0"):
             load_model(other, adapter)
+
+
+@pytest.mark.parametrize(
+    ("trained", "quantize", "is_said"),
+    [
+        ({"quantize": None}, "nf4", True),
+        ({"quantize": None}, None, False),
+        ({"quantize": "nf4"}, "nf4", False),
+        ({}, "nf4", False),
+    ],
+)
+def test_an_adapter_that_was_trained_dense_says_so_once_on_4_bits(
+    trained, quantize, is_said, base, folders, tmp_path, caplog
+):
+    from hub.adapter.provenance import Provenance
+    from hub.base.spec import BaseSpec
+
+    folder = shutil.copytree(folders[0], tmp_path / "dense")
+    Provenance(BaseSpec.from_folder(base).identity(), training=trained).write(folder)
+    model = load_model(base, folder, quantize=quantize, slots=1)
+    model.add(folder)
+    said = [
+        record
+        for record in caplog.records
+        if "was trained on the dense base, and this one is 4-bit" in record.getMessage()
+    ]
+    assert len(said) == is_said
