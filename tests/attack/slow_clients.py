@@ -30,6 +30,9 @@ from tests.support.server import RunningServer, running_server
 WEIGHTS = "/api/v1/adapters/task/qa/versions/v1/files/adapter_model.safetensors"
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 BEHIND = b"POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+NEIGHBOUR = "127.0.0.2"
+"""The bystander's address: a flood of questions is counted against the address that it comes from."""
+
 PATIENCE_SECONDS = 10.0
 """A bystander that waits longer than this was not served."""
 
@@ -202,9 +205,9 @@ def _measure(target: Target, seconds: float) -> tuple[Fate, Fate]:
     pings, downloads = Fate(), Fate()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        pings.ask(target.url, PING)
+        pings.ask(target.url, PING, NEIGHBOUR)
         if len(pings.seconds) % 50 == 1:
-            downloads.ask(target.url, download(target))
+            downloads.ask(target.url, download(target), NEIGHBOUR)
     return pings, downloads
 
 

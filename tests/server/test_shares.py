@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.web.server.heads import find_head, forwarded_address
-from hub.web.server.shares import Crowd, FairPool, Full
+from hub.web.server.shares import Crowd, FairPool, Full, Turns
 from tests.attack.slow_clients import PING, Fate
 from tests.server.wire import connect, read_all, status_of
 from tests.support.server import running_server
@@ -148,3 +148,19 @@ def test_a_full_house_has_room_for_another_address(tmp_path: Path) -> None:
         assert status_of(read_all(idle[-1])) == 200
         for one in idle:
             one.close()
+
+
+def test_a_crowd_of_one_address_leaves_the_loop_to_others_in_each_round() -> None:
+    async def scene() -> list[str]:
+        turns, order = Turns(2), []
+
+        async def go(address: str) -> None:
+            await turns.next(address)
+            order.append(address)
+
+        await asyncio.gather(*[go("many") for _ in range(9)], go("one"))
+        return order
+
+    order = asyncio.run(scene())
+    assert order.index("one") <= 2
+    assert order.count("many") == 9

@@ -18,13 +18,13 @@ def connect(url: str, timeout: float = 30, source: str = "") -> socket.socket:
 
 def read_all(connection: socket.socket) -> bytes:
     """Read until the server closes, or has nothing more to say within the socket's timeout."""
-    found = b""
+    found = bytearray()
     try:
         while piece := connection.recv(65536):
             found += piece
     except (TimeoutError, ConnectionResetError):
         pass
-    return found
+    return bytes(found)
 
 
 def status_of(answer: bytes) -> int:

@@ -27,7 +27,7 @@ from .answers import Answer, Ends, Site, Stream
 from .heads import MAX_HEAD_BYTES, Head, find_head, forwarded_address
 from .pace import HEAD_SECONDS, Pace, PacedSocket
 from .quick import Quick
-from .shares import Crowd, FairPool, Full, call_in_loop
+from .shares import Crowd, FairPool, Full, Turns, call_in_loop
 
 KEEP_SECONDS = 15.0
 """How long a connection may ask nothing."""
@@ -39,6 +39,7 @@ LINGER_BYTES = 64 * 1024 * 1024
 """What a client may still send meanwhile, which nobody reads."""
 
 ACCEPTS_PER_TURN = 16
+TURNS_PER_ROUND = 16
 RECEIVE_BYTES = 64 * 1024
 SWEEP_SECONDS = 0.5
 
@@ -93,6 +94,7 @@ class Front:
         self._pool = FairPool(threads, share, "request")
         self._readers = FairPool(threads, share, "body")
         self._crowd: Crowd[Connection] = Crowd(places)
+        self._turns = Turns(TURNS_PER_ROUND)
         self._reserve = os.open(os.devnull, os.O_RDONLY)
 
     async def run(self, is_over: Callable[[], bool], grace_seconds: float) -> None:
@@ -190,7 +192,8 @@ class Front:
     async def _serve(self, one: Connection) -> None:
         try:
             while await self._answer_next(one):
-                await asyncio.sleep(0)  # a client that is quick with its next request must not keep the loop
+                # A client that is quick with its next request must not keep the loop, nor must a thousand of them.
+                await self._turns.next(one.address)
             await self._part(one)
         except asyncio.CancelledError:
             if one.last_words:

@@ -71,6 +71,37 @@ class Crowd(Generic[P]):
         return next((one for one in held if one.waits), None)
 
 
+class Turns:
+    """The event loop's own time: in each of its rounds, so many connections of an address go on to their next request.
+
+    So a round is short, and whoever is new is seen soon, however many connections of one address have much to ask.
+    """
+
+    def __init__(self, per_round: int) -> None:
+        self._per_round = per_round
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def next(self, address: str) -> None:
+        """Return when it is `address`'s turn again, in the next round at the earliest."""
+        loop = asyncio.get_running_loop()
+        if not self._lines:
+            loop.call_soon(self._begin_round, loop)
+        turn: asyncio.Future[None] = loop.create_future()
+        self._lines.setdefault(address, deque()).append(turn)
+        await turn
+
+    def _begin_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        for address, line in list(self._lines.items()):
+            for _ in range(min(self._per_round, len(line))):
+                turn = line.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+            if not line:
+                del self._lines[address]
+        if self._lines:
+            loop.call_soon(self._begin_round, loop)
+
+
 class Full(Exception):
     """No thread is left, or none for this address."""
 
