@@ -51,6 +51,17 @@ def rename(admin: AdminClient, name: str, new_id: str, out: Output) -> None:
     _print(admin.update_base(name, new_id=new_id), out)
 
 
+@base.command("pin")
+@click.argument("name")
+@click.argument("fingerprint")
+@click.option("--undo", is_flag=True, help="Stand for it no longer.")
+@asking
+@printing_json
+def pin(admin: AdminClient, name: str, fingerprint: str, undo: bool, out: Output) -> None:
+    """Say, as the server's admin, that a base has this fingerprint: of its kind it alone judges from now on."""
+    _print(admin.update_base(name, **{"unpin" if undo else "pin": [fingerprint]}), out)
+
+
 def _print(found: dict[str, Any], out: Output) -> None:
     if out.as_json:
         out.json(found)
@@ -64,6 +75,7 @@ def _print(found: dict[str, Any], out: Output) -> None:
             "copies": found["children"],
             "adapters": str(found["adapters"]),
             "weights": [fingerprint[:19] for fingerprint in found["weights"]],
+            "disputed": [fingerprint[:19] for fingerprint in found.get("disputed", [])],
         }
     )
 

@@ -330,8 +330,25 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What somebody said that a base is known by.
+
+    publishers: how many, who don't belong together, say so.  pinned: an operator does.  holds: it judges adapters.
+    """
+
+    kind: str
+    value: str
+    publishers: int
+    pinned: bool
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Base:
-    """A base model as an object: its canonical id, other names, fingerprints, and the copies made of it."""
+    """A base model as an object: its canonical id, other names, fingerprints, and the copies made of it.
+
+    shapes, weights: the fingerprints that judge.  fingerprints: all that were said, also what publishers dispute.
+    """
 
     id: str
     revision: str | None
@@ -342,6 +359,12 @@ class Base:
     children: tuple[str, ...]
     adapter_count: int
     created_at: datetime
+    fingerprints: tuple[Fingerprint, ...] = ()
+
+    @property
+    def disputed(self) -> tuple[str, ...]:
+        """The fingerprints by which nothing is judged, as publishers contradict each other."""
+        return tuple(mark.value for mark in self.fingerprints if not mark.holds)
 
 
 @dataclass(frozen=True, slots=True)

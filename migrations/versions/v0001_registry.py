@@ -26,6 +26,7 @@ def upgrade() -> None:
     _create_adapters()
     _create_base_aliases()
     _create_base_fingerprints()
+    _create_base_claims()
     _create_blob_grants()
     _create_members()
     _create_tokens()
@@ -77,6 +78,7 @@ def downgrade() -> None:
     op.drop_table("blob_grants")
     op.drop_table("base_fingerprints")
     op.drop_table("base_aliases")
+    op.drop_table("base_claims")
     op.drop_table("adapters")
     op.drop_table("users")
     op.drop_table("server_values")
@@ -251,10 +253,26 @@ def _create_base_fingerprints() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("value", sa.String(length=128), nullable=False),
         sa.Column("sketch", sa.Text(), nullable=True),
+        sa.Column("pinned", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_base_fingerprints_base_id_bases")),
         sa.PrimaryKeyConstraint("base_id", "kind", "value", name=op.f("pk_base_fingerprints")),
     )
     op.create_index("ix_base_fingerprints_value", "base_fingerprints", ["kind", "value"], unique=False)
+
+
+def _create_base_claims() -> None:
+    op.create_table(
+        "base_claims",
+        sa.Column("base_id", BIG_ID, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("value", sa.String(length=128), nullable=False),
+        sa.Column("adapter_id", BIG_ID, nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_base_claims_adapter_id_adapters")),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_base_claims_base_id_bases")),
+        sa.PrimaryKeyConstraint("base_id", "kind", "value", "adapter_id", name=op.f("pk_base_claims")),
+    )
+    op.create_index("ix_base_claims_value", "base_claims", ["kind", "value"], unique=False)
+    op.create_index(op.f("ix_base_claims_adapter_id"), "base_claims", ["adapter_id"], unique=False)
 
 
 def _create_blob_grants() -> None:

@@ -96,12 +96,21 @@ class Namespace(Schema):
     created_at = fields.DateTime(required=True)
 
 
+class Fingerprint(Schema):
+    kind = fields.String(required=True)
+    value = fields.String(required=True)
+    publishers = fields.Integer(required=True)
+    pinned = fields.Boolean(required=True)
+
+
 class Base(Schema):
     id = fields.String(required=True)
     revision = fields.String(allow_none=True)
     aliases = fields.List(fields.String(), required=True)
     shapes = fields.List(fields.String(), required=True)
     weights = fields.List(fields.String(), required=True)
+    disputed = fields.List(fields.String(), required=True)
+    fingerprints = fields.List(fields.Nested(Fingerprint), required=True)
     parent = fields.String(allow_none=True)
     children = fields.List(fields.String(), required=True)
     adapters = fields.Integer(required=True)

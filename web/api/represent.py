@@ -240,6 +240,11 @@ def base(value: Base) -> Json:
         "aliases": list(value.aliases),
         "shapes": list(value.shapes),
         "weights": list(value.weights),
+        "disputed": list(value.disputed),
+        "fingerprints": [
+            {"kind": mark.kind, "value": mark.value, "publishers": mark.publishers, "pinned": mark.pinned}
+            for mark in value.fingerprints
+        ],
         "parent": value.parent,
         "children": list(value.children),
         "adapters": value.adapter_count,

@@ -171,6 +171,8 @@ class BasePatch(Schema):
     add_aliases = texts(load_default=list)
     remove_aliases = texts(load_default=list)
     parent = Text(most=400, allow_none=True, load_default=None)
+    pin = texts(load_default=list)
+    unpin = texts(load_default=list)
 
 
 class WebhookIn(Schema):

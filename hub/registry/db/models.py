@@ -7,7 +7,7 @@
                      ├─< aliases, alias_moves
                      ├─< commits ─< commit_files >─ blobs         (what the Hugging Face wire accepted)
                      └─ terms ─< term_chunks                      (facets: one bitmap of adapters per value)
-    bases ─< base_aliases, base_fingerprints
+    bases ─< base_aliases, base_fingerprints, base_claims >─ adapters
     uploads, blob_grants · audit, webhooks ─< deliveries · rate_buckets, server_values
     derived                                                       (by digest: what was computed of a version, once)
 
@@ -413,7 +413,10 @@ class BaseAliasRow(Model):
 
 
 class BaseFingerprintRow(Model):
-    """kind: `shapes` (names and shapes: a whole family has it) or `weights` (one set of weights)."""
+    """kind: `shapes` (names and shapes: a whole family has it) or `weights` (one set of weights).
+
+    pinned: an operator said so.  Who else did is in BaseClaimRow.
+    """
 
     __tablename__ = "base_fingerprints"
     __table_args__ = (Index("ix_base_fingerprints_value", "kind", "value"),)
@@ -422,6 +425,19 @@ class BaseFingerprintRow(Model):
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     value: Mapped[str] = mapped_column(String(128), primary_key=True)
     sketch: Mapped[str | None] = mapped_column(Text)
+    pinned: Mapped[bool] = mapped_column(default=False)
+
+
+class BaseClaimRow(Model):
+    """An adapter said that its base has this fingerprint."""
+
+    __tablename__ = "base_claims"
+    __table_args__ = (Index("ix_base_claims_value", "kind", "value"),)
+
+    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(128), primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True, index=True)
 
 
 class MetricRow(Model):

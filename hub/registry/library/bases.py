@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, true
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -23,9 +23,17 @@ from hub.errors import BaseNotFound, Conflict, InvalidRequest
 from hub.manifest import BaseIdentity
 from hub.refs import AdapterName
 from hub.registry.context import Context
-from hub.registry.db.models import AdapterRow, BaseAliasRow, BaseFingerprintRow, BaseRow, NamespaceRow, VersionRow
+from hub.registry.db.models import (
+    AdapterRow,
+    BaseAliasRow,
+    BaseClaimRow,
+    BaseFingerprintRow,
+    BaseRow,
+    NamespaceRow,
+    VersionRow,
+)
 from hub.registry.events import audit
-from hub.registry.library import adapters, version_values
+from hub.registry.library import adapters, claims, version_values
 from hub.registry.library.lookup import find_adapter, find_version
 from hub.registry.rights import permissions
 from hub.registry.rights.access import Action, Actor
@@ -39,15 +47,18 @@ MAX_FINGERPRINTS = 64
 """Of each kind that one base is known by.  Every page that judges the base reads them all."""
 
 
-def bind(context: Context, session: Session, identity: BaseIdentity) -> int | None:
-    """Return the id of the base object that this identity means, made if need be; None if it says nothing."""
+def bind(context: Context, session: Session, identity: BaseIdentity, adapter: AdapterRow) -> int | None:
+    """Return the id of the base object that this identity means, made if need be; None if it says nothing.
+
+    adapter: whose version says so; what others say counts for it only as far as claims.py has it.
+    """
     if not identity.to_json():
         return None
     by_name = None if _is_path(identity.id) else _find_row(session, identity.id or "")
-    row = by_name or _find_by_weights(session, identity) or _find_by_path(session, identity)
+    row = by_name or _find_by_weights(session, identity, adapter.namespace_id) or _find_by_path(session, identity)
     if row is None:
-        row = _add(context, session, identity)
-    _remember_fingerprints(context, session, row, identity)
+        row = _add(context, session, identity, adapter.namespace_id)
+    _remember_fingerprints(context, session, row, identity, adapter)
     return row.id
 
 
@@ -63,12 +74,11 @@ def _find_row(session: Session, name: str) -> BaseRow | None:
     return session.scalar(select(BaseRow).join(BaseAliasRow).where(BaseAliasRow.alias == name))
 
 
-def _find_by_weights(session: Session, identity: BaseIdentity) -> BaseRow | None:
+def _find_by_weights(session: Session, identity: BaseIdentity, namespace_id: int) -> BaseRow | None:
     if identity.weights is None:
         return None
-    query = select(BaseRow).join(BaseFingerprintRow)
-    query = query.where(BaseFingerprintRow.kind == "weights", BaseFingerprintRow.value == identity.weights)
-    return session.scalar(query.order_by(BaseRow.id).limit(1))
+    found = claims.base_of(session, "weights", identity.weights[:128], namespace_id)
+    return None if found is None else session.get_one(BaseRow, found)
 
 
 def _find_by_path(session: Session, identity: BaseIdentity) -> BaseRow | None:
@@ -90,9 +100,9 @@ def _path_of(identity: BaseIdentity) -> str:
     return (path.rstrip("/\\") or path)[:MAX_NAME_LENGTH]
 
 
-def _add(context: Context, session: Session, identity: BaseIdentity) -> BaseRow:
+def _add(context: Context, session: Session, identity: BaseIdentity, namespace_id: int) -> BaseRow:
     row = BaseRow(name=_free_name(session, identity), revision=identity.revision, created_at=context.now())
-    original = _find_original(session, identity)
+    original = _find_original(session, identity, namespace_id)
     row.parent_id = original.id if original is not None else None
     session.add(row)
     session.flush()
@@ -113,7 +123,7 @@ def _free_name(session: Session, identity: BaseIdentity) -> str:
     return name if _find_row(session, name) is None else f"{name}-{_count(session, BaseRow)}"
 
 
-def _find_original(session: Session, identity: BaseIdentity) -> BaseRow | None:
+def _find_original(session: Session, identity: BaseIdentity, namespace_id: int) -> BaseRow | None:
     """Return the base that this one is a 16-bit cast or a 4-bit copy of, as far as the sketches tell."""
     if identity.sketch is None or identity.shapes is None:
         return None
@@ -128,23 +138,30 @@ def _find_original(session: Session, identity: BaseIdentity) -> BaseRow | None:
     )
     for row, fingerprint in session.execute(query):
         known = BaseIdentity(id=row.name, shapes=identity.shapes, weights=fingerprint.value, sketch=fingerprint.sketch)
-        if compare_identity(identity, known) is BaseMatch.COPY:
+        is_believed = claims.base_of(session, "weights", fingerprint.value, namespace_id) == row.id
+        if is_believed and compare_identity(identity, known) is BaseMatch.COPY:
             return row
     return None
 
 
-def _remember_fingerprints(context: Context, session: Session, row: BaseRow, identity: BaseIdentity) -> None:
+def _remember_fingerprints(
+    context: Context, session: Session, row: BaseRow, identity: BaseIdentity, adapter: AdapterRow
+) -> None:
     insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
     for kind, value, sketch in (
         ("shapes", identity.shapes, None),
         ("weights", identity.weights, identity.sketch),
     ):
-        if value is not None and _has_room(session, row, kind):
-            row_values = {"base_id": row.id, "kind": kind, "value": value[:128], "sketch": sketch}
-            session.execute(insert(BaseFingerprintRow).values(**row_values).on_conflict_do_nothing())
+        if value is not None and _is_known_or_fits(session, row, kind, value[:128]):
+            named = {"base_id": row.id, "kind": kind, "value": value[:128]}
+            known = insert(BaseFingerprintRow).values(**named, sketch=sketch, pinned=False)
+            session.execute(known.on_conflict_do_nothing())
+            session.execute(insert(BaseClaimRow).values(**named, adapter_id=adapter.id).on_conflict_do_nothing())
 
 
-def _has_room(session: Session, row: BaseRow, kind: str) -> bool:
+def _is_known_or_fits(session: Session, row: BaseRow, kind: str, value: str) -> bool:
+    if session.get(BaseFingerprintRow, (row.id, kind, value)) is not None:
+        return True
     known = select(func.count()).where(BaseFingerprintRow.base_id == row.id, BaseFingerprintRow.kind == kind)
     return (session.scalar(known) or 0) < MAX_FINGERPRINTS
 
@@ -157,7 +174,7 @@ def listing(context: Context, actor: Actor) -> tuple[Base, ...]:
     with context.database.read() as session:
         counts = _counts(session, actor)
         rows = session.scalars(select(BaseRow).where(BaseRow.id.in_(counts))).all()
-        bases = _to_bases(session, rows, counts)
+        bases = _to_bases(session, actor, rows, counts)
     return tuple(sorted(bases, key=lambda base: (-base.adapter_count, base.id)))
 
 
@@ -167,9 +184,9 @@ def get(context: Context, actor: Actor, name: str) -> Base:
         row = _require(session, name)
         counts = _counts(session, actor, row.id)
         # A base that only private adapters name must not be found by those who can't read them.
-        if row.id not in counts and not actor.admin and not _has_visible_relatives(session, actor, row):
+        if row.id not in counts and permissions.readable_ids(session, actor) is not None:
             raise _no_base(name)
-        return _to_base(session, row, counts.get(row.id, 0))
+        return _to_base(session, actor, row)
 
 
 def _counts(session: Session, actor: Actor, base_id: int | None = None) -> dict[int, int]:
@@ -189,41 +206,37 @@ def _counts(session: Session, actor: Actor, base_id: int | None = None) -> dict[
     return {number: count for number, count in session.execute(query) if number is not None}
 
 
-def _has_visible_relatives(session: Session, actor: Actor, row: BaseRow) -> bool:
-    relatives = list(session.scalars(select(BaseRow.id).where(BaseRow.parent_id == row.id)))
-    relatives += [row.parent_id] if row.parent_id is not None else []
-    return any(_counts(session, actor, number) for number in relatives)
+def _to_base(session: Session, actor: Actor, row: BaseRow) -> Base:
+    return _to_bases(session, actor, [row], _counts(session, actor))[0]
 
 
-def _to_base(session: Session, row: BaseRow, adapter_count: int) -> Base:
-    return _to_bases(session, [row], {row.id: adapter_count})[0]
+def _to_bases(session: Session, actor: Actor, rows: Sequence[BaseRow], counts: Mapping[int, int]) -> list[Base]:
+    """Return the values of some bases, with one query per kind of thing that hangs on them.
 
-
-def _to_bases(session: Session, rows: Sequence[BaseRow], counts: Mapping[int, int]) -> list[Base]:
-    """Return the values of some bases, with one query per kind of thing that hangs on them."""
+    counts: of all bases that the actor may see; relatives that it may not see are left out.
+    """
     ids = [row.id for row in rows]
-    prints = select(BaseFingerprintRow.base_id, BaseFingerprintRow.kind, BaseFingerprintRow.value)
-    prints = prints.where(BaseFingerprintRow.base_id.in_(ids)).order_by(BaseFingerprintRow.value)
-    by_kind: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for base_id, kind, value in session.execute(prints):
-        by_kind[base_id, kind].append(value)
+    sees_all = permissions.readable_ids(session, actor) is None
+    shown = true() if sees_all else BaseRow.id.in_(list(counts))
     aliases = select(BaseAliasRow.base_id, BaseAliasRow.alias).where(BaseAliasRow.base_id.in_(ids))
-    children = select(BaseRow.parent_id, BaseRow.name).where(BaseRow.parent_id.in_(ids))
-    parents = select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_({row.parent_id for row in rows} - {None}))
+    children = select(BaseRow.parent_id, BaseRow.name).where(BaseRow.parent_id.in_(ids), shown)
+    parents = select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_({row.parent_id for row in rows} - {None}), shown)
     aliases_of = _grouped(session, aliases.order_by(BaseAliasRow.alias))
     children_of = _grouped(session, children.order_by(BaseRow.name))
     names: dict[int, str] = dict(session.execute(parents).all())
+    marks = claims.visible(session, actor, ids)
     return [
         Base(
             id=row.name,
             revision=row.revision,
             aliases=tuple(aliases_of[row.id]),
-            shapes=tuple(by_kind[row.id, "shapes"]),
-            weights=tuple(by_kind[row.id, "weights"]),
-            parent=names[row.parent_id] if row.parent_id is not None else None,
+            shapes=marks[row.id].shapes,
+            weights=marks[row.id].weights,
+            parent=names.get(row.parent_id or 0),
             children=tuple(children_of[row.id]),
             adapter_count=counts.get(row.id, 0),
             created_at=row.created_at,
+            fingerprints=marks[row.id].said,
         )
         for row in rows
     ]
@@ -248,8 +261,13 @@ def update(
     add_aliases: Sequence[str] = (),
     remove_aliases: Sequence[str] = (),
     parent: str | None = None,
+    pin: Sequence[str] = (),
+    unpin: Sequence[str] = (),
 ) -> Base:
-    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE."""
+    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE.
+
+    pin, unpin: fingerprints, of those said of it, that an operator stands for: of their kind they alone judge.
+    """
     permissions.require_site(actor)
     for given in (new_id, *add_aliases):
         if given is not None and not 1 <= len(given.strip()) <= MAX_NAME_LENGTH:
@@ -267,6 +285,8 @@ def update(
             _add_alias(session, row, alias)
         if parent is not None:
             _set_parent(session, row, parent)
+        _pin(session, row, pin, True)
+        _pin(session, row, unpin, False)
         session.flush()
         bound = select(VersionRow.adapter_id).where(VersionRow.base_id == row.id)
         session.execute(
@@ -285,8 +305,10 @@ def update(
             add_aliases=list(add_aliases) or None,
             remove_aliases=list(remove_aliases) or None,
             parent=parent,
+            pin=list(pin) or None,
+            unpin=list(unpin) or None,
         )
-        return _to_base(session, row, sum(_counts(session, actor, row.id).values()))
+        return _to_base(session, actor, row)
 
     return context.database.transact(work)
 
@@ -370,6 +392,17 @@ def _set_parent(session: Session, row: BaseRow, parent: str) -> None:
             raise Conflict(f"{row.name!r} can't be a copy of itself.")
         above = session.get_one(BaseRow, above).parent_id
     row.parent_id = found.id
+
+
+def _pin(session: Session, row: BaseRow, values: Sequence[str], pinned: bool) -> None:
+    for value in values:
+        found = session.scalars(
+            select(BaseFingerprintRow).where(BaseFingerprintRow.base_id == row.id, BaseFingerprintRow.value == value)
+        ).all()
+        if not found:
+            raise InvalidRequest(f"Nobody said of {row.name!r} that it has the fingerprint {value[:80]!r}.")
+        for mark in found:
+            mark.pinned = pinned
 
 
 def _count(session: Session, model: type[BaseRow] | type[VersionRow]) -> int:

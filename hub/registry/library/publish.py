@@ -254,7 +254,7 @@ def _insert(at: Locked, proposal: Proposal) -> VersionRow:
         license=card.license,
         tags=list(card.tags),
         description=card.description,
-        base_id=bases.bind(at.context, session, manifest.base),
+        base_id=bases.bind(at.context, session, manifest.base, row),
         created_by=at.actor.user_id,
         created_at=at.context.now(),
         **facts_of(manifest, proposal.content),

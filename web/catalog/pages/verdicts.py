@@ -45,6 +45,8 @@ def judge(recorded: BaseIdentity, declared: str | None, base: Base) -> BaseVerdi
     if BaseMatch.UNKNOWN not in matches:
         return BaseVerdict(base.id, "refused", "Another model: its tensors have other names or shapes.")
     verdict: Verdict = "declared" if base.id == declared else "unknown"
+    if base.disputed:
+        return BaseVerdict(base.id, verdict, "Publishers say different things of this base, so they judge nothing.")
     if recorded.shapes and recorded.shapes in base.shapes:
         return BaseVerdict(base.id, verdict, "Equal shapes; the weights have no mark in common: lorahub check tells.")
     if base.id == declared:
