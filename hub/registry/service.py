@@ -175,6 +175,7 @@ class Bases(Noun):
     list = of(bases.listing)
     get = of(bases.get)
     update = of(bases.update)
+    pin = of(bases.pin)
 
 
 class Commits(Noun):

@@ -81,6 +81,7 @@ CALLS: dict[str, tuple[Action, Call]] = {
     "users": (Action.SITE, lambda r, a: r.users.list(a)),
     "create_namespace": (Action.SITE, lambda r, a: r.namespaces.create(a, "fresh")),
     "set_quota": (Action.SITE, lambda r, a: r.namespaces.set_quota(a, "team", max_bytes=10**9)),
+    "pin": (Action.SITE, lambda r, a: r.bases.pin(a, "tests/tiny-llama", [])),
     "update_base": (Action.SITE, lambda r, a: r.bases.update(a, "tests/tiny-llama", add_aliases=["tiny"])),
     "audit_of_all": (Action.SITE, lambda r, a: r.audit.list(a)),
 }
@@ -322,13 +323,15 @@ def test_gated_adapter_shows_its_card_to_all_and_its_files_to_members(world: Wor
     world.push("team/qa", world.adapter(readme="# Hello\n"))
     world.registry.adapters.update(world.admin, QA, gated=True)
     outsider, member = world.user("tom", {}), world.user("mia", {"team": "reader"})
-    assert world.registry.versions.resolve(outsider, ref("team/qa")).number == 1
+    assert world.registry.versions.resolve(outsider, ref("team/qa"), for_card=True).number == 1
+    with pytest.raises(Forbidden, match="gated"):
+        world.registry.versions.resolve(outsider, ref("team/qa"))
     for actor in (ANONYMOUS, outsider):
         world.registry.versions.open_file(actor, ref("team/qa"), "README.md")
         with pytest.raises(Forbidden, match="gated"):
             world.registry.versions.open_file(actor, ref("team/qa"), "adapter_model.safetensors")
     world.registry.versions.open_file(member, ref("team/qa"), "adapter_model.safetensors")
-    wanted = [(f.sha256, f.size) for f in world.registry.versions.resolve(outsider, ref("team/qa")).manifest.files]
+    wanted = [(f.sha256, f.size) for f in world.registry.versions.resolve(member, ref("team/qa")).manifest.files]
     assert len(world.registry.blobs.missing(outsider, named("tom/copy"), wanted)) >= 2, (
         "gated bytes stay behind the gate"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from hub.adapter.publication import Publication
 from hub.errors import Conflict, Forbidden, HubError
+from hub.manifest import BaseIdentity
 from hub.registry import service
 from hub.registry.rights.access import ANONYMOUS
 from tests.registry.world import World, named
@@ -55,6 +56,7 @@ MUTATIONS: dict[str, tuple[str, Callable[[World], object]]] = {
     "adapters.deprecate": ("adapter.deprecate", lambda w: w.registry.adapters.deprecate(w.admin, QA, "old")),
     "adapters.delete": ("adapter.delete", lambda w: w.registry.adapters.delete(w.admin, QA)),
     "bases.update": ("base.update", lambda w: w.registry.bases.update(w.admin, "tests/tiny-llama", add_aliases=["t"])),
+    "bases.pin": ("base.pin", lambda w: w.registry.bases.pin(w.admin, "tests/tiny-llama", w.notes["marks"])),
     "commits.create": (
         "draft.commit",
         lambda w: w.commit("team/qa", {"a.json": w.notes["blob"]}),
@@ -106,6 +108,8 @@ def ready(world: World) -> World:
     world.notes["session"] = world.registry.sessions.create(world.admin).secret
     world.notes["hook"] = world.registry.webhooks.create(world.admin, "team", "https://example.com/hook")[0].id
     world.notes["blob"] = world.put("team/qa", b"{}")
+    world.push("team/marked", seed=9, base=BaseIdentity(id="tests/tiny-llama", shapes="sha256:" + "1" * 64))
+    world.notes["marks"] = ["sha256:" + "1" * 64]
     return world
 
 

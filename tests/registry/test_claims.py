@@ -45,7 +45,7 @@ def test_publishers_who_agree_and_operators_are_believed(world: World) -> None:
     assert says(world, "carl/qa", "/models/llama", REAL, 3) == "meta/llama"
     says(world, "dora/qa", "dora/other", FAKE, 4)
     assert says(world, "emil/qa", "/models/other", FAKE, 5) != "dora/other"
-    world.registry.bases.update(world.admin, "dora/other", pin=[FAKE])
+    world.registry.bases.pin(world.admin, "dora/other", [FAKE])
     assert says(world, "fred/qa", "/models/other", FAKE, 6) == "dora/other"
 
 
@@ -76,14 +76,14 @@ def test_an_operator_settles_it_and_nobody_else_does(world: World) -> None:
     says(world, "ann/qa", "meta/llama", REAL, 1)
     says(world, "evil/open", "meta/llama", FAKE, 2)
     with pytest.raises(Forbidden):
-        world.registry.bases.update(world.user("ann-publisher"), "meta/llama", pin=[REAL])
+        world.registry.bases.pin(world.user("ann-publisher"), "meta/llama", [REAL])
     with pytest.raises(InvalidRequest):
-        world.registry.bases.update(world.admin, "meta/llama", pin=["sha256:unsaid"])
-    world.registry.bases.update(world.admin, "meta/llama", pin=[REAL])
+        world.registry.bases.pin(world.admin, "meta/llama", ["sha256:unsaid"])
+    world.registry.bases.pin(world.admin, "meta/llama", [REAL])
     assert seen(world, "meta/llama").weights == (REAL,)
     event = world.registry.audit.list(world.admin, limit=1)[0]
-    assert (event.action, event.details["pin"]) == ("base.update", [REAL])
-    world.registry.bases.update(world.admin, "meta/llama", unpin=[REAL])
+    assert (event.action, event.details["pin"]) == ("base.pin", [REAL])
+    world.registry.bases.pin(world.admin, "meta/llama", [], [REAL])
     assert seen(world, "meta/llama").weights == ()
 
 

@@ -158,6 +158,16 @@ def test_where_a_name_leads_inside_the_network_is_told_to_nobody(world: World, m
     assert "10.11.12.13" not in str(caught.value.message) + str(caught.value.details)
 
 
+def test_a_cookie_that_one_request_was_given_goes_out_with_no_other(peer: Peer) -> None:
+    peer.routes["/a"] = lambda _: (302, {"Location": "/b", "Set-Cookie": "seen=first; Path=/"}, b"")
+    peer.routes["/b"] = lambda _: (200, {"Set-Cookie": "session=anns; Path=/"}, b"")
+    with open_client([f"localhost:{peer.port}"]) as client:
+        for _ in range(2):
+            send_following(client, f"{peer.url}/a", {}).close()
+    assert len(peer.asked) == 4
+    assert not [headers for _, _, headers, _ in peer.asked if any(name.lower() == "cookie" for name in headers)]
+
+
 def test_redirect_to_a_private_address_is_not_followed(world: World, peer: Peer) -> None:
     trusting(world, f"localhost:{peer.port}")
     hidden = Peer()

@@ -32,5 +32,10 @@ def show(base_id: str) -> Response:
 @bases.arguments(schemas.BasePatch)
 @bases.response(200, answers.Base)
 def update(args: dict[str, Any], base_id: str) -> Response:
-    """Rename a base, give it other names, or say what it is a copy of, as the server's admin."""
+    """Rename a base, give it other names, say what it is a copy of, or pin fingerprints, as the server's admin."""
+    pin, unpin = args.pop("pin"), args.pop("unpin")
+    if pin or unpin:
+        done = registry().bases.pin(current_actor(), base_id, pin, unpin)
+        if not any(args.values()):
+            return reply(represent.base(done))
     return reply(represent.base(registry().bases.update(current_actor(), base_id, **args)))

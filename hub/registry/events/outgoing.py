@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterable
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -178,6 +179,8 @@ def open_client(
         follow_redirects=False,
         trust_env=False,
         headers={"User-Agent": "lorahub"},
+        # What one user's request was given must not go out with the next one's.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
 
 

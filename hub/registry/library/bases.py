@@ -261,13 +261,8 @@ def update(
     add_aliases: Sequence[str] = (),
     remove_aliases: Sequence[str] = (),
     parent: str | None = None,
-    pin: Sequence[str] = (),
-    unpin: Sequence[str] = (),
 ) -> Base:
-    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE.
-
-    pin, unpin: fingerprints, of those said of it, that an operator stands for: of their kind they alone judge.
-    """
+    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE."""
     permissions.require_site(actor)
     for given in (new_id, *add_aliases):
         if given is not None and not 1 <= len(given.strip()) <= MAX_NAME_LENGTH:
@@ -285,8 +280,6 @@ def update(
             _add_alias(session, row, alias)
         if parent is not None:
             _set_parent(session, row, parent)
-        _pin(session, row, pin, True)
-        _pin(session, row, unpin, False)
         session.flush()
         bound = select(VersionRow.adapter_id).where(VersionRow.base_id == row.id)
         session.execute(
@@ -305,9 +298,22 @@ def update(
             add_aliases=list(add_aliases) or None,
             remove_aliases=list(remove_aliases) or None,
             parent=parent,
-            pin=list(pin) or None,
-            unpin=list(unpin) or None,
         )
+        return _to_base(session, actor, row)
+
+    return context.database.transact(work)
+
+
+def pin(context: Context, actor: Actor, name: str, stand_for: Sequence[str], no_longer: Sequence[str] = ()) -> Base:
+    """Stand for fingerprints, of those that were said of a base: of their kind they alone judge.  SITE.  Audited."""
+    permissions.require_site(actor)
+
+    def work(session: Session) -> Base:
+        row = _require(session, name)
+        _set_pinned(session, row, stand_for, True)
+        _set_pinned(session, row, no_longer, False)
+        changes = {"pin": list(stand_for) or None, "unpin": list(no_longer) or None}
+        audit.record(context, session, actor, "base.pin", row.name, **changes)
         return _to_base(session, actor, row)
 
     return context.database.transact(work)
@@ -394,7 +400,7 @@ def _set_parent(session: Session, row: BaseRow, parent: str) -> None:
     row.parent_id = found.id
 
 
-def _pin(session: Session, row: BaseRow, values: Sequence[str], pinned: bool) -> None:
+def _set_pinned(session: Session, row: BaseRow, values: Sequence[str], pinned: bool) -> None:
     for value in values:
         found = session.scalars(
             select(BaseFingerprintRow).where(BaseFingerprintRow.base_id == row.id, BaseFingerprintRow.value == value)
