@@ -312,8 +312,8 @@ def pin(context: Context, actor: Actor, name: str, stand_for: Sequence[str], no_
         row = _require(session, name)
         _set_pinned(session, row, stand_for, True)
         _set_pinned(session, row, no_longer, False)
-        changes = {"pin": list(stand_for) or None, "unpin": list(no_longer) or None}
-        audit.record(context, session, actor, "base.pin", row.name, **changes)
+        pinned, unpinned = list(stand_for) or None, list(no_longer) or None
+        audit.record(context, session, actor, "base.pin", row.name, pin=pinned, unpin=unpinned)
         return _to_base(session, actor, row)
 
     return context.database.transact(work)
