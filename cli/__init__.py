@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "Say whether an adapter fits a base model, and why not."),
     "summary": ("summary", "Count an adapter's parameters, as PEFT does."),
     "diff": ("diff", "Compare two adapters: config, tensors, direction of the update."),
+    "access": ("access", "Show or change who may read an adapter."),
     "alias": ("alias", "Point a movable name, such as @prod, at a version."),
     "yank": ("yank", "Mark a version as one that nobody should choose."),
     "unyank": ("yank", "Take a yank back."),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hub.errors import IntegrityError, VersionNotFound
+from hub.formats.sizes import size_text
 from hub.refs import AdapterRef
 
-from .terminal.output import Output, note, printing, printing_json, size_text
+from .terminal.output import Output, note, printing, printing_json
 from .terminal.progress import CliObserver
 
 if TYPE_CHECKING:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hub.formats.sizes import size_text
+
 from .terminal.operator import asking
-from .terminal.output import Output, date_text, printing, printing_json, size_text
+from .terminal.output import Output, date_text, printing, printing_json
 
 if TYPE_CHECKING:
     from hub.client.admin import AdminClient

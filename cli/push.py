@@ -8,10 +8,11 @@ from typing import Any, Unpack
 import click
 
 from hub.adapter.publication import Publication, Said
+from hub.formats.sizes import size_text
 from hub.refs import AdapterName
 
 from .terminal.options import NAME, REF, registry_option
-from .terminal.output import Output, note, printing, size_text
+from .terminal.output import Output, note, printing
 from .terminal.progress import CliObserver
 
 

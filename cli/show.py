@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from hub.client.records import AdapterInfo, Deprecation, VersionInfo
+from hub.formats.sizes import size_text
 from hub.refs import AdapterRef
 
 from .terminal.options import registry_option
-from .terminal.output import Output, date_text, printing, size_text
+from .terminal.output import Output, date_text, printing
 from .terminal.progress import CliObserver
 
 
@@ -48,6 +49,7 @@ def _show_adapter(adapter: AdapterInfo, versions: tuple[VersionInfo, ...], out: 
             "license": adapter.license,
             "tags": adapter.tags,
             "private": "yes" if adapter.private else None,
+            "gated": "yes: its files are for members" if adapter.gated else None,
             "state": _advice(adapter.deprecated),
             "downloads": adapter.downloads,
             "aliases": [f"@{item.alias} -> {item.version}" for item in adapter.aliases],

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from hub.formats.sizes import size_text
 from hub.refs import AdapterRef
 
 from .terminal.options import REF, registry_option
-from .terminal.output import Output, printing_json, size_text
+from .terminal.output import Output, printing_json
 from .terminal.progress import CliObserver
 
 

@@ -19,7 +19,7 @@ from hub.client.placing import place
 from hub.client.progress import Observer
 from hub.client.recorded import recorded_base
 from hub.client.records import AdapterInfo, VersionInfo
-from hub.client.sources import parse_source
+from hub.client.sources import RefLike, parse_source
 from hub.client.sync import Prepared, Pushed, copy_out, fetch, prepare, resolve, send
 from hub.client.sync import pull as pull_version
 from hub.refs import AdapterName, AdapterRef
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from hub.base.spec import BaseSpec
     from hub.fit.parameters import ParameterSummary
     from hub.fit.report import CompatReport
-
-RefLike = str | os.PathLike[str] | AdapterRef
 
 
 def client_settings(registry: str | None = None) -> ClientSettings:

@@ -87,16 +87,6 @@ def cell(value: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(value))
 
 
-def size_text(size_bytes: int) -> str:
-    """A size as people write it: `1.2 MB`."""
-    value = float(size_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 def date_text(moment: str) -> str:
     """The minute of an RFC 3339 time, in UTC."""
     return moment[:16].replace("T", " ")

@@ -162,6 +162,15 @@ class Client:
         answer = self.connection.get_json(f"{_alias_path(name, alias)}/history")
         return [Reader(item, "alias move").payload for item in Reader(answer, "alias history").items("items")]
 
+    def update_adapter(
+        self, name: AdapterName, *, private: bool | None = None, gated: bool | None = None
+    ) -> AdapterInfo:
+        """Change who may read an adapter; None leaves as it is.  gated: its files are for members of the namespace."""
+        changes = {"private": private, "gated": gated}
+        body = {key: value for key, value in changes.items() if value is not None}
+        response = self.connection.call("PATCH", _adapter_path(name), json=body, again=True)
+        return AdapterInfo.from_json(self.connection.decode(response))
+
     def yank(self, name: AdapterName, version: int, reason: str) -> None:
         self.connection.call("POST", f"{_version_path(name.at(version))}/yank", json={"reason": reason}, again=True)
 

@@ -129,6 +129,7 @@ class AdapterInfo:
     license: str | None
     tags: tuple[str, ...]
     private: bool
+    gated: bool
     base: BaseIdentity
     latest: str | None
     aliases: tuple[AliasInfo, ...]
@@ -151,6 +152,7 @@ class AdapterInfo:
             license=body.optional("license", str),
             tags=_as_texts(body.items("tags")),
             private=bool(body.payload.get("private")),
+            gated=bool(body.payload.get("gated")),
             base=BaseIdentity(base.optional("id", str), base.optional("revision", str)),
             latest=body.optional("latest", str),
             aliases=tuple(AliasInfo.from_json(item) for item in body.items("aliases")),

@@ -9,9 +9,11 @@ from hub.errors import InvalidRef
 from hub.refs import AdapterRef
 
 Source = AdapterRef | Path
+RefLike = str | os.PathLike[str] | AdapterRef
+"""What users write where a source is meant."""
 
 
-def parse_source(text: str | os.PathLike[str] | AdapterRef) -> Source:
+def parse_source(text: RefLike) -> Source:
     """Return the ref or the folder that `text` names.
 
     A `Path`, and a text that starts like a path (`./`, `../`, `/`, `~`, `C:\\`) or ends in a slash, is a folder.

@@ -28,7 +28,8 @@ from hub.client.progress import Observer
 from hub.client.recorded import record_base
 from hub.client.records import UploadPlan, VersionInfo
 from hub.client.transfer import download_blob, upload_blob
-from hub.errors import DigestMismatch, InvalidRequest, NetworkError, Offline, Unavailable
+from hub.errors import DigestMismatch, NetworkError, Offline, Unavailable
+from hub.formats.atomic_files import check_new_folder
 from hub.manifest import BaseIdentity, FileEntry, Manifest
 from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
@@ -174,8 +175,7 @@ def copy_out(snapshot: Path, folder: Path, base: BaseIdentity | None = None) -> 
 
     base: what the manifest says of the base; it goes along, so that the copy is only loaded on that.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidRequest(f"{folder} is there already and not empty. Name a new folder.")
+    check_new_folder(folder)
     for file in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         target = folder / file.relative_to(snapshot)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,13 +21,13 @@ import importlib.util
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import BaseNotFound, IntegrityError
+from hub.formats.atomic_files import new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -114,16 +114,10 @@ def _is_current(folder: Path, source: Path) -> bool:
 
 
 def _convert_aside(source: Path, folder: Path, progress: Progress) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder) as aside:
         convert_gguf(source, aside, progress)
-        aside.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:

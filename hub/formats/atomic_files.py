@@ -1,14 +1,16 @@
-"""Files that are there whole, or not at all."""
+"""Files and folders that are there whole, or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from hub.errors import InvalidRequest
 from hub.formats.private_files import make_private_folder
 
 
@@ -37,3 +39,34 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = False) -> None:
     make_private_folder(path.parent)
     with replacing(path, sync=sync) as file:
         file.write(data)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise InvalidRequest unless a folder can be made at `path`: nothing is there, or an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InvalidRequest(f"{path} is there already and not empty. Name a new folder.")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` that takes its place, where nothing or an empty folder is, when the block ends well.
+
+    What a killed writer leaves lies beside it, and its name begins with a dot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield aside
+        aside.chmod(0o777 & ~_umask())  # mkdtemp made it for us alone
+        if path.exists():
+            path.rmdir()
+        os.replace(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

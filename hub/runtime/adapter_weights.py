@@ -22,13 +22,7 @@ from hub.errors import InvalidAdapter, InvalidSafetensors, Unsupported
 from hub.formats.readable import read_at
 from hub.formats.safetensors_header import Header, TensorInfo, parse_header
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, TensorEntry
-
-_DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
+from hub.runtime.dtypes import DTYPES
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,7 @@ def _views(raw: torch.Tensor, header: Header, dtype: torch.dtype, device: torch.
     infos = list(header.tensors.values())
     kinds = {info.dtype for info in infos}
     if len(kinds) == 1:
-        source = _DTYPES[kinds.pop()]
+        source = DTYPES[kinds.pop()]
         flat = _move(raw.view(source), dtype, device)
         return {info.name: _view(flat, info, header.data_start, source.itemsize) for info in infos}
     return {info.name: _move(_slice(raw, info, header.data_start), dtype, device) for info in infos}
@@ -178,7 +172,7 @@ def _view(flat: torch.Tensor, info: TensorInfo, data_start: int, itemsize: int) 
 def _slice(raw: torch.Tensor, info: TensorInfo, data_start: int) -> torch.Tensor:
     # A copy: a tensor behind one of another type need not lie on its own type's boundary.
     part = raw[info.start - data_start : info.end - data_start].clone()
-    return part.view(_DTYPES[info.dtype]).view(info.shape)
+    return part.view(DTYPES[info.dtype]).view(info.shape)
 
 
 def _move(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

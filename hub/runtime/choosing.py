@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from hub.client.sources import RefLike
 from hub.errors import InvalidRequest
 from hub.refs import AdapterRef
 
-Ref = str | os.PathLike[str] | AdapterRef
 """A registry ref (`task/qa@v2`) or the folder of a PEFT adapter (`./my-adapter`)."""
 
-Use = Ref | None | Mapping[Ref, float]
+Use = RefLike | None | Mapping[RefLike, float]
 """One adapter, None for the bare base, or several with a weight each."""
 
 
@@ -31,9 +31,9 @@ def rows_of(adapters: Use | Sequence[Use]) -> Sequence[Use]:
     return adapters if is_list else [adapters]  # type: ignore[return-value,list-item]
 
 
-def refs_of(uses: Iterable[Use]) -> list[Ref]:
+def refs_of(uses: Iterable[Use]) -> list[RefLike]:
     """Return every ref that these choices name, each once."""
-    refs: dict[str, Ref] = {}
+    refs: dict[str, RefLike] = {}
     for use in uses:
         for ref in use if isinstance(use, Mapping) else () if use is None else (use,):
             if not isinstance(ref, (str, os.PathLike, AdapterRef)):

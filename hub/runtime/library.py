@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hub.client.sources import parse_source
+from hub.client.sources import RefLike, parse_source
 from hub.errors import AdapterNotFound, Conflict
 from hub.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest
 from hub.refs import AdapterRef
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from hub.runtime.base_check import BaseCheck
     from hub.settings import ClientSettings
 
-RefLike = str | os.PathLike[str] | AdapterRef
 Stamp = tuple[tuple[int, int, int], ...]
 
 

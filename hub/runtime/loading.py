@@ -13,7 +13,7 @@ from hub.api import client_settings
 from hub.base.spec import BaseSpec
 from hub.client import sync
 from hub.client.records import VersionInfo
-from hub.client.sources import parse_source
+from hub.client.sources import RefLike, parse_source
 from hub.errors import InvalidRequest
 from hub.refs import AdapterRef
 from hub.runtime import dense, four_bit, kernel
@@ -21,7 +21,7 @@ from hub.runtime.adapters import placement_of
 from hub.runtime.attach import Attachment
 from hub.runtime.base import COMPUTE, load_base, locate_base, pick_device
 from hub.runtime.base_check import BaseCheck
-from hub.runtime.library import Library, RefLike
+from hub.runtime.library import Library
 from hub.runtime.memory_spec import spec_of
 from hub.runtime.model import Model
 from hub.runtime.modes import kept_tensors

@@ -15,8 +15,7 @@ from hub.base.blueprint import ModuleShape
 from hub.base.spec import BaseSpec, Block, TensorShape
 from hub.errors import HubError
 from hub.runtime import dense
-
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
+from hub.runtime.dtypes import NAMES
 
 
 def spec_of(base: nn.Module) -> BaseSpec | None:
@@ -79,7 +78,7 @@ def _renaming(base: nn.Module) -> Callable[[str], str] | None:
 def _shape(name: str, value: torch.Tensor, packed: Mapping[str, nn.Module]) -> TensorShape:
     module: Any = packed.get(name)
     if module is None:
-        return TensorShape(tuple(value.shape), _NAMES.get(value.dtype, str(value.dtype)))
+        return TensorShape(tuple(value.shape), NAMES.get(value.dtype, str(value.dtype)))
     state = module.weight.quant_state
     return TensorShape(tuple(state.shape), str(state.quant_type).upper())
 
@@ -89,7 +88,7 @@ def _read(value: torch.Tensor | None, module: Any, start: int, count: int) -> Bl
         return None
     if module is None:
         flat = value.detach().reshape(-1)[start : start + count].cpu().contiguous()
-        return Block(_NAMES[value.dtype], flat.view(torch.uint8).numpy().tobytes()) if value.dtype in _NAMES else None
+        return Block(NAMES[value.dtype], flat.view(torch.uint8).numpy().tobytes()) if value.dtype in NAMES else None
     if start % 2 or module.weight.quant_state.quant_type != "nf4":
         return None
     codes = module.weight.detach().reshape(-1).view(torch.uint8)[start // 2 : (start + count + 1) // 2]

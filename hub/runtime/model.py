@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from hub.client.sources import RefLike
 from hub.errors import Conflict, InvalidRequest
 from hub.fit.parameters import ParameterSummary, summarize
 from hub.runtime import four_bit
 from hub.runtime import merge as merging
 from hub.runtime.attach import Attachment
-from hub.runtime.choosing import Ref, Use, check_rows, label_of, refs_of, rows_of
+from hub.runtime.choosing import Use, check_rows, label_of, refs_of, rows_of
 from hub.runtime.combine import combine
 from hub.runtime.compiled import SlotBank, check_compilable, highest_rank
 from hub.runtime.key_values import check_cache, mark_cache
@@ -66,7 +67,7 @@ class Model(ModuleWays):
         """What the next forward pass of this code uses: a ref, refs with weights, or None for the bare base."""
         return self._selection.current.label
 
-    def add(self, ref: Ref) -> str:
+    def add(self, ref: RefLike) -> str:
         """Bring an adapter into a free slot, and return its ref with the version that it resolved to.
 
         It isn't active until `use`.  An adapter that is there already is left as it is.  With all slots taken, the
@@ -78,7 +79,7 @@ class Model(ModuleWays):
         self._claim.refuse_change("add an adapter")
         return self._library.add(ref).ref
 
-    def remove(self, ref: Ref) -> None:
+    def remove(self, ref: RefLike) -> None:
         """Free an adapter's slot and memory.
 
         Raises Conflict if it is active, generating, merged or being merged, AdapterNotFound.
@@ -156,7 +157,7 @@ class Model(ModuleWays):
 
     # --- describing
 
-    def summary(self, ref: Ref | None = None) -> ParameterSummary:
+    def summary(self, ref: RefLike | None = None) -> ParameterSummary:
         """Count the parameters of an adapter that was added, by default the active one, and of the base.
 
         It also says what computes the products of a 4-bit base: an instruction set, or why none of ours.

@@ -11,8 +11,7 @@ from hub.base.checkpoint import open_checkpoint
 from hub.errors import InvalidRequest
 from hub.formats.readable import LocalFile, Readable
 from hub.runtime import dense
-
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+from hub.runtime.dtypes import DTYPES
 
 
 class OriginalWeights:
@@ -34,17 +33,17 @@ class OriginalWeights:
         name = f"{module}.weight"
         stored = self._checkpoint.tensors.get(name)
         block = None
-        if stored is not None and stored.dtype in _DTYPES:
+        if stored is not None and stored.dtype in DTYPES:
             count = 1
             for side in stored.shape:
                 count *= side
             block = self._checkpoint.read(name, 0, count)
-        if stored is None or block is None or block.dtype not in _DTYPES:
+        if stored is None or block is None or block.dtype not in DTYPES:
             raise InvalidRequest(
                 f"{self._folder} has no dense weight of {module}, so it can't be merged from-base. "
                 'Merge with mode="dequant".'
             )
-        weight = torch.frombuffer(bytearray(block.data), dtype=_DTYPES[block.dtype]).view(stored.shape).float()
+        weight = torch.frombuffer(bytearray(block.data), dtype=DTYPES[block.dtype]).view(stored.shape).float()
         return self._oriented(module, weight)
 
     def _oriented(self, module: str, weight: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hub.errors import InvalidRequest, Unsupported
+from hub.errors import Unsupported
+from hub.formats.atomic_files import check_new_folder, new_folder
 from hub.runtime import dense, four_bit
 from hub.runtime.memory_spec import ends
 from hub.runtime.offloaded import weights_here
@@ -37,9 +35,7 @@ def save_merged(
     takes the types of such a folder from its file, whatever `dtype` asks for.
     The folder appears whole or not at all.  Raises InvalidRequest if `path` is there and not empty.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InvalidRequest(f"{path} is there already and not empty. Name a new folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_new_folder(path)
     by_name = {names[index]: update for index, update in choice.updates.items()}
     state, ties = _state(by_name, modules)
     is_four_bit = any(".quant_state." in name for name in state)
@@ -47,25 +43,11 @@ def save_merged(
         state = {name: narrow(tensor) for name, tensor in state.items()}
     if not ties:
         _untie(state, base, modules)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        write_model(base, state, temporary, is_four_bit=is_four_bit, ties=ties)
+    with new_folder(path) as aside:
+        write_model(base, state, aside, is_four_bit=is_four_bit, ties=ties)
         if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
-        if path.exists():
-            path.rmdir()
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp made it for us alone
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            tokenizer.save_pretrained(aside)
     return path
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def bare_state(base: nn.Module) -> dict[str, torch.Tensor]:

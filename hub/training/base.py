@@ -54,6 +54,7 @@ def load_model(base: TrainingBase, device: str, quantize: str | None) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    from hub.runtime.base import nf4_settings
     from hub.runtime.quiet import silence_advice
     from hub.runtime.whole import check_whole
 
@@ -61,7 +62,7 @@ def load_model(base: TrainingBase, device: str, quantize: str | None) -> Any:
     dtype = training_dtype(device)
     options: dict[str, Any] = {"dtype": dtype, "revision": base.identity.revision}
     if quantize:
-        options |= {"quantization_config": nf4_config(dtype), "device_map": {"": device}}
+        options |= {"quantization_config": nf4_settings(dtype), "device_map": {"": device}}
     with quiet_transformers():
         model, report = AutoModelForCausalLM.from_pretrained(base.source, output_loading_info=True, **options)
     check_whole(base.source, model, report)
@@ -87,18 +88,6 @@ def training_dtype(device: str) -> torch.dtype:
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
-def nf4_config(compute_dtype: torch.dtype) -> Any:
-    """Return transformers' settings for NF4 with double quantization."""
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute_dtype,
-    )
 
 
 @contextmanager

@@ -28,7 +28,6 @@ _NF4_BLOCKS_PER_SCALE = 256
 _NF4_TABLES = _FP32 * (16 + 256 + 1)
 """Per layer: the 4-bit code, the code of the 8-bit scales, and their mean."""
 
-_DTYPE_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from hub.adapter.provenance import Provenance
 from hub.errors import InvalidRequest, TrainingDiverged
+from hub.formats.atomic_files import check_new_folder, new_folder
 from hub.refs import AdapterRef
 from hub.training.base import TrainingBase, choose_device, load_model, load_tokenizer
 from hub.training.card import write_card
@@ -131,7 +130,7 @@ def train(
     TrainingDiverged when the loss is no number.
     """
     recipe, folder = _recipe(settings, continued=continue_from is not None), Path(output).expanduser()
-    _check_output(folder)
+    check_new_folder(folder)
     examples = read_examples(data)
     origin = TrainingBase.open(base, settings.get("base_id"))
     start = find_start(continue_from, origin, registry) if continue_from is not None else None
@@ -167,11 +166,6 @@ def _recipe(settings: TrainSettings, continued: bool) -> Recipe:
     if "target_modules" in given:
         given = given | {"target_modules": tuple(given["target_modules"])}
     return Recipe(**given)
-
-
-def _check_output(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidRequest(f"{folder} is there already and not empty. Name a new folder.")
 
 
 def _attach(model: Any, recipe: Recipe, start: Start | None) -> PeftModel:
@@ -256,18 +250,9 @@ def _write_aside(
     model: Any, trained: TrainedAdapter, recipe: Recipe, examples: Sequence[Example], description: str | None
 ) -> None:
     """Write the folder next to its place and move it there in one step: nobody sees half an adapter."""
-    trained.path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{trained.path.name}-", dir=trained.path.parent))
-    try:
+    with new_folder(trained.path) as aside:
         facts = _write(model, trained, recipe, aside)
         write_card(aside, trained, facts, model.peft_config["default"], examples, description)
-        aside.chmod(0o755)
-        if trained.path.exists():
-            trained.path.rmdir()
-        os.replace(aside, trained.path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _write(model: Any, trained: TrainedAdapter, recipe: Recipe, folder: Path) -> dict[str, Any]:

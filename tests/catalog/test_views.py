@@ -17,6 +17,7 @@ from hub.adapter.config import LoraConfig
 from hub.base.spec import BaseMatch, compare_identity
 from hub.errors import InvalidRequest
 from hub.fit.parameters import summarize
+from hub.formats.sizes import size_text
 from hub.manifest import BaseIdentity, FileEntry, Manifest, TensorEntry
 from hub.registry.values import Base, DailyDownloads, FacetValue, Page
 from hub.web.catalog.pages import verdicts
@@ -27,7 +28,6 @@ from hub.web.catalog.pages.formats import (
     about_text,
     ago,
     base_name,
-    bytes_text,
     count_text,
     method_text,
     natural_key,
@@ -55,7 +55,7 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
     ],
 )
 def test_sizes_read_as_a_disk_counts(size: int, text: str) -> None:
-    assert bytes_text(size) == text
+    assert size_text(size) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli.terminal.output import size_text
+from hub.formats.sizes import size_text
 from tests.cli.conftest import Machine
 from tests.client.tiny_base import write_base
 from tests.support.adapters import write_adapter
@@ -198,7 +198,16 @@ def test_completion_offers_what_the_cache_knows(machine, tmp_path):
         assert f"plain,{offered}" in run_cli(env=machine.env | ask).stdout.split()
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 KB"), (200_000_000, "200 MB")])
+def test_who_may_read_an_adapter_is_shown_and_changed(machine, tmp_path):
+    push_new(machine, tmp_path, "cmd/members", seed=59)
+    assert machine.ok("access", "cmd/members") == "cmd/members is public\n"
+    assert machine.ok("access", "cmd/members", "--gated") == "cmd/members is public, gated\n"
+    assert "gated\tyes" in machine.ok("show", "cmd/members")
+    said = json.loads(machine.ok("access", "cmd/members", "--private", "--open", "--json"))
+    assert said == {"adapter": "cmd/members", "private": True, "gated": False}
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (200_000_000, "200 MB")])
 def test_sizes_read_as_people_write_them(size, text):
     assert size_text(size) == text
 

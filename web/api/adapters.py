@@ -57,7 +57,7 @@ def show(ns: str, name: str) -> Response:
 
 
 @adapters.post("/<ns>/<name>")
-@adapters.arguments(schemas.AdapterPatch)
+@adapters.arguments(schemas.AdapterIn)
 @adapters.response(201, schemas.Adapter)
 def create(args: dict[str, Any], ns: str, name: str) -> Response:
     """Create an adapter without versions; the first push does so by itself."""
@@ -69,8 +69,8 @@ def create(args: dict[str, Any], ns: str, name: str) -> Response:
 @adapters.arguments(schemas.AdapterPatch)
 @adapters.response(200, schemas.Adapter)
 def update(args: dict[str, Any], ns: str, name: str) -> Response:
-    """Make an adapter private or public."""
-    changed = registry().adapters.update(current_actor(), adapter_name(ns, name), private=args["private"])
+    """Make an adapter private or public, or keep its files for members: `gated`."""
+    changed = registry().adapters.update(current_actor(), adapter_name(ns, name), **args)
     return reply(represent.adapter(changed))
 
 

@@ -49,6 +49,7 @@ def adapter(value: Adapter) -> Json:
         "license": value.license,
         "tags": list(value.tags),
         "private": value.private,
+        "gated": value.gated,
         "base": base_name(value.base),
         "latest": None if value.latest is None else f"v{value.latest}",
         "aliases": [alias(item) for item in value.aliases],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from hub.adapter.facets import FACETS, Facet
 
@@ -111,8 +111,20 @@ class MetricArgs(Schema):
     dataset = Text(most=200, load_default="")
 
 
-class AdapterPatch(Schema):
+class AdapterIn(Schema):
     private = fields.Boolean(required=True)
+
+
+class AdapterPatch(Schema):
+    """What is left out stays.  gated: all may see the adapter and its card; its files are for members."""
+
+    private = fields.Boolean()
+    gated = fields.Boolean()
+
+    @validates_schema
+    def _says_something(self, given: dict[str, Any], **_: Any) -> None:
+        if not given:
+            raise ValidationError("Say what to change: private or gated.")
 
 
 class RebindIn(Schema):
@@ -245,6 +257,7 @@ class Adapter(Schema):
     license = fields.String(allow_none=True)
     tags = fields.List(fields.String(), required=True)
     private = fields.Boolean(required=True)
+    gated = fields.Boolean(required=True)
     base = fields.Nested(BaseName, allow_none=True)
     latest = fields.String(allow_none=True)
     aliases = fields.List(fields.Nested(Alias), required=True)

@@ -224,7 +224,7 @@ def _summary(adapter: Adapter) -> dict[str, Any]:
         "modelId": str(adapter.name),
         "author": adapter.name.namespace,
         "private": adapter.private,
-        "gated": "manual" if getattr(adapter, "gated", False) else False,
+        "gated": "manual" if adapter.gated else False,
         "downloads": adapter.downloads,
         "likes": 0,
         "tags": _tags(adapter),

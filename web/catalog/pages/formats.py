@@ -8,20 +8,10 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup
 
+from hub.formats.sizes import size_text
+
 _UNITS = (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400), ("hour", 3_600))
 _DIGITS = re.compile(r"(\d{1,18})", re.ASCII)
-
-
-def bytes_text(size: int) -> str:
-    """`1843200` -> `1.8 MB`: powers of a thousand, as disks and browsers count."""
-    if size < 1000:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            break
-    return f"{value:.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.1f} {unit}"
 
 
 def count_text(count: int) -> str:
@@ -104,7 +94,7 @@ def _aware(moment: datetime) -> datetime:
 def install_filters(app: Flask) -> None:
     """Give every template these functions."""
     filters = (
-        bytes_text,
+        size_text,
         count_text,
         number_text,
         ago,

@@ -10,10 +10,11 @@ from werkzeug.datastructures import MultiDict
 
 from hub.adapter.facets import COUNTED, Facet
 from hub.errors import InvalidRef, InvalidRequest
+from hub.formats.sizes import size_text
 from hub.refs import AdapterRef
 from hub.registry.values import FacetValue, Page, Query, Sort
 
-from .formats import bytes_text, method_text
+from .formats import method_text
 
 PAGE_SIZE = 20
 FACET_SIZE = 7
@@ -140,7 +141,7 @@ def facet_label(name: str, value: str) -> str:
     if name == "method":
         return method_text(value)
     if name == "size_max" and value.isdigit() and len(value) <= 15:
-        return bytes_text(int(value))
+        return size_text(int(value))
     return f"r {value}" if name == "rank" else value
 
 
