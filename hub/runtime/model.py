@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from hub.runtime.probe import compare, distribution, probe_inputs
 from hub.runtime.rows import RowOrder
 from hub.runtime.saving import save_merged
 from hub.runtime.selection import BARE, Choice, Selection
+from hub.runtime.using import Using
 
 
 class Model(ModuleWays):
@@ -106,15 +107,18 @@ class Model(ModuleWays):
         with self._library.held(refs_of([adapter]), add=False):
             self._switch(self._choose(adapter, rank))
 
-    @contextmanager
-    def using(self, adapter: Use | Sequence[Use], *, rank: int | None = None) -> Iterator[Model]:
+    def using(self, adapter: Use | Sequence[Use], *, rank: int | None = None) -> Using[Model]:
         """Choose for a block: `with model.using("task/qa@v2"): …`.
 
         adapter: as in `use`, or a list with one entry for every row of the batches to come.
         It holds for the thread or asyncio task that runs the block, and for the tasks that are started in it.  In a
         generator it holds for what the generator itself calls; a call from elsewhere while the generator waits raises
-        Conflict unless it names its adapters.
+        Conflict unless it names its adapters.  It decorates functions too; a generator or coroutine function, whose
+        call ends before its body runs, raises InvalidRequest.
         """
+        return Using(self._using, (adapter, rank), {})
+
+    def _using(self, adapter: Use | Sequence[Use], rank: int | None) -> Generator[Model, None, None]:
         self._claim.refuse_while_merged("switch")
         with self._choice_of(rows_of(adapter), rank):
             yield self

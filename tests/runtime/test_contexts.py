@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import torch
 
-from hub.errors import Conflict
+from hub.errors import Conflict, InvalidRequest
 from tests.runtime.support import load_model, logits, write_adapter
 
 
@@ -162,3 +162,22 @@ def test_blocks_that_end_out_of_order_leave_nothing_behind(model, folders, says)
     assert says() == folders[2]
     second.__exit__(None, None, None)
     assert says() == folders[0]
+
+
+def generator():
+    yield
+
+
+async def coroutine():
+    pass
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [generator, coroutine, async_generator])
+def test_what_runs_after_its_call_can_not_be_decorated(model, folders, function):
+    """Python would end the block before the body runs, and the body would compute another choice."""
+    with pytest.raises(InvalidRequest, match="Write `with"):
+        model.using(folders[0])(function)
