@@ -57,9 +57,11 @@ def test_the_codes_are_the_same_whatever_is_computed_in(base, adapter):
 def test_a_merge_in_bfloat16_keeps_the_function_and_is_taken_back_exactly(base, adapter):
     model = load(base, adapter, device="cpu", compute="bfloat16")
     before = logits(model)
+    exact = peft_logits(base, adapter, "nf4")
     report = model.merge("dequant")
     assert report.retention == pytest.approx(1, abs=0.05)
-    assert relative_error(logits(model).float(), before.float()) < 0.05
+    # A merged weight is rounded to bfloat16, as every layer's output is without the merge.
+    assert relative_error(logits(model).float(), exact) <= 3 * relative_error(before.float(), exact)
     model.unmerge()
     assert torch.equal(logits(model), before)
 
