@@ -1,4 +1,4 @@
-"""Adapters: made, shown, made private, deprecated, deleted; and which version of them is the latest."""
+"""Adapters: create, show, update, deprecate, delete, and keep their latest version's facts current."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_gate(context: Context, actor: Actor, name: AdapterName) -> None:
 
 
 def create(context: Context, actor: Actor, name: AdapterName, *, private: bool = False) -> Adapter:
-    """Create an empty adapter (not shown in the catalog until it has a version).  PUBLISH.  Conflict if there."""
+    """Create an empty adapter, hidden from the catalog until it has a version.  PUBLISH.  Conflict if it exists."""
 
     def work(session: Session) -> Adapter:
         namespace, _ = find_namespace_to_publish(context, session, actor, name)
@@ -68,10 +68,10 @@ def create(context: Context, actor: Actor, name: AdapterName, *, private: bool =
 def lock_or_add(
     context: Context, session: Session, namespace: NamespaceRow, name: AdapterName, private: bool | None
 ) -> AdapterRow:
-    """Return the adapter's row, locked; make it if it isn't there.
+    """Return the adapter's row, locked; insert it if there is none.
 
-    One that was deleted is left where it is: whoever makes the name again gets a row that has nothing of the old one
-    but the number at which it ended.
+    A deleted adapter keeps its row.  Creating the name again inserts a new row, which inherits only the version
+    counter.
     """
     same_name = (AdapterRow.namespace_id == namespace.id, AdapterRow.name == name.name)
     query = select(AdapterRow).where(*same_name, AdapterRow.deleted_at.is_(None))
@@ -95,7 +95,7 @@ def lock_or_add(
 
 
 def add_first_commit(context: Context, session: Session, actor: Actor, row: AdapterRow) -> str:
-    """Give an empty adapter the commit with nothing in it, so that `main` is always a commit."""
+    """Add an empty first commit, so that `main` is always a commit."""
     commit = hashlib.sha256(f"lorahub:empty:{row.full_name}:{row.last_number}".encode()).hexdigest()[:40]
     session.add(
         CommitRow(
@@ -110,7 +110,7 @@ def add_first_commit(context: Context, session: Session, actor: Actor, row: Adap
 def update(
     context: Context, actor: Actor, name: AdapterName, *, private: bool | None = None, gated: bool | None = None
 ) -> Adapter:
-    """Change who may read it; `gated` keeps its files, but not its card, for members of the namespace.  OWN."""
+    """Change who may read it.  `gated` restricts the files, but not the card, to namespace members.  OWN."""
 
     def work(session: Session) -> Adapter:
         row, _ = find_adapter(session, actor, name, Action.OWN, lock=True)
@@ -128,7 +128,7 @@ def update(
 def deprecate(
     context: Context, actor: Actor, name: AdapterName, reason: str | None, successor: str | None = None
 ) -> Adapter:
-    """Point a whole adapter to a successor; a reason of None takes the mark away.  PUBLISH."""
+    """Deprecate a whole adapter in favour of a successor; a reason of None undoes it.  PUBLISH."""
     check_deprecation(reason, successor)
 
     def work(session: Session) -> Adapter:
@@ -143,7 +143,7 @@ def deprecate(
 
 
 def check_deprecation(reason: str | None, successor: str | None) -> None:
-    """Raise InvalidRequest or InvalidRef unless the reason has a fair length and the successor is a ref."""
+    """Raise InvalidRequest or InvalidRef unless the reason's length is allowed and the successor is a ref."""
     if reason is None and successor is not None:
         raise InvalidRequest("A successor goes with a reason: say why to move on.")
     if reason is not None:
@@ -160,7 +160,7 @@ def check_reason(reason: str) -> None:
 def delete(context: Context, actor: Actor, name: AdapterName) -> None:
     """Delete an adapter whose versions are all younger than 72 hours (or that has none).  OWN.
 
-    The name stays with its namespace, and numbers go on where they ended.
+    The namespace keeps the name, and version numbers continue from the last one.
     """
 
     def work(session: Session) -> None:
@@ -190,9 +190,9 @@ def delete(context: Context, actor: Actor, name: AdapterName) -> None:
 
 
 def refresh(session: Session, row: AdapterRow) -> None:
-    """Bring what an adapter repeats of its versions up to date: the latest one's facts, and the count.
+    """Update the columns that an adapter copies from its versions: the latest one's facts, and the count.
 
-    A branch's version is never the latest.  When every version is yanked, the catalog goes on to show the newest.
+    A branch's version is never the latest.  When every version is yanked, the catalog still shows the newest.
     """
     alive = select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.deleted_at.is_(None))
     newest_first = alive.order_by(VersionRow.number.desc())
@@ -226,7 +226,7 @@ def describe(session: Session, actor: Actor, row: AdapterRow) -> Adapter:
 
 
 def describe_many(session: Session, actor: Actor, rows: Sequence[AdapterRow]) -> list[Adapter]:
-    """Return the values of adapters that the actor was found to be allowed to read."""
+    """Return the values of adapters; the caller has checked that the actor may read them."""
     base_ids = {row.base_id for row in rows if row.base_id is not None}
     bases = dict(session.execute(select(BaseRow.id, BaseRow.name).where(BaseRow.id.in_(base_ids))).all())
     aliases = aliases_of(session, [row.id for row in rows])

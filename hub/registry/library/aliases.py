@@ -46,9 +46,9 @@ def set_alias(
     expected: int | Unchecked | None = UNCHECKED,
     protected: bool | None = None,
 ) -> Alias:
-    """Create or move an alias.  PUBLISH; a protected one, or protecting one, takes OWN.
+    """Create or move an alias.  PUBLISH; OWN to move a protected alias or to protect one.
 
-    With `expected` the alias must stand there now (None: must not exist), else PreconditionFailed.
+    `expected` is the version that the alias must name now (None: it must not exist), else PreconditionFailed.
     Raises VersionNotFound; Conflict for a yanked version.
     """
     parse_alias(alias)

@@ -1,9 +1,9 @@
-"""Base models as objects: one canonical name, other names, fingerprints, and the copies that were made of them.
+"""Base models as objects: a canonical name, aliases, fingerprints, and the copies derived from them.
 
-A publish binds its version to a base by, in this order: the id that the config names; the weight fingerprint; the path
-that the config names, which is another name of the base that was made for it, unless the fingerprints say that it was
-another model; and where none is known, a new base is made.  The manifest never changes:
-rebinding a version only changes what the catalog shows, and is audited.
+A publish binds its version to a base.  It tries, in this order: the config's id; the weight fingerprint; the config's
+path.  A path is an alias of the base created for it, unless the fingerprints show a different model there.  If
+nothing matches, a new base is created.  The manifest never changes: rebinding a version only changes what the catalog
+shows, and is audited.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ MAX_FINGERPRINTS = 64
 
 
 def bind(context: Context, session: Session, identity: BaseIdentity, adapter: AdapterRow) -> int | None:
-    """Return the id of the base object that this identity means, made if need be; None if it says nothing.
+    """Return the id of this identity's base, created if needed; None if the identity is empty.
 
-    adapter: whose version says so; what others say counts for it only as far as claims.py has it.
+    adapter: the one whose version claims it.  Claims of other publishers count only as claims.py allows.
     """
     if not identity.to_json():
         return None
@@ -63,7 +63,7 @@ def bind(context: Context, session: Session, identity: BaseIdentity, adapter: Ad
 
 
 def _is_path(name: str | None) -> bool:
-    """Whether a base's id is a place on somebody's disk, which names nothing for anybody else."""
+    """Whether a base's id is a path on somebody's disk, meaningless to everybody else."""
     return name is None or not _HUB_ID.match(name)
 
 
@@ -82,7 +82,7 @@ def _find_by_weights(session: Session, identity: BaseIdentity, namespace_id: int
 
 
 def _find_by_path(session: Session, identity: BaseIdentity) -> BaseRow | None:
-    """Return the base that was made for this path, if it can be the same model."""
+    """Return the base created for this path, if it can be the same model."""
     row = _find_row(session, _path_of(identity)) if identity.id else None
     if row is None:
         return None
@@ -114,7 +114,7 @@ def _add(context: Context, session: Session, identity: BaseIdentity, namespace_i
 
 
 def _free_name(session: Session, identity: BaseIdentity) -> str:
-    """Return the hub id, or for a path its last folder with the start of a fingerprint behind it."""
+    """Return the hub id; for a path, its last folder plus the start of a fingerprint."""
     if identity.id is not None and not _is_path(identity.id):
         return identity.id[:MAX_NAME_LENGTH]
     folder = re.sub(r"[^\w.-]+", "-", re.split(r"[/\\]", (identity.id or "").rstrip("/\\"))[-1]).strip("-.") or "base"
@@ -124,7 +124,7 @@ def _free_name(session: Session, identity: BaseIdentity) -> str:
 
 
 def _find_original(session: Session, identity: BaseIdentity, namespace_id: int) -> BaseRow | None:
-    """Return the base that this one is a 16-bit cast or a 4-bit copy of, as far as the sketches tell."""
+    """Return the base of which this one is a 16-bit cast or a 4-bit copy, judging by the sketches."""
     if identity.sketch is None or identity.shapes is None:
         return None
     family = select(BaseFingerprintRow.base_id)
@@ -170,7 +170,7 @@ def _is_known_or_fits(session: Session, row: BaseRow, kind: str, value: str) -> 
 
 
 def listing(context: Context, actor: Actor) -> tuple[Base, ...]:
-    """List the bases that adapters which the actor may read were trained for, the most used first."""
+    """List the bases of all adapters that the actor may read, the most used first."""
     with context.database.read() as session:
         counts = _counts(session, actor)
         rows = session.scalars(select(BaseRow).where(BaseRow.id.in_(counts))).all()
@@ -211,7 +211,7 @@ def _to_base(session: Session, actor: Actor, row: BaseRow) -> Base:
 
 
 def _to_bases(session: Session, actor: Actor, rows: Sequence[BaseRow], counts: Mapping[int, int]) -> list[Base]:
-    """Return the values of some bases, with one query per kind of thing that hangs on them.
+    """Return the values of some bases, with one query per kind of related row.
 
     counts: of all bases that the actor may see; relatives that it may not see are left out.
     """
@@ -262,7 +262,7 @@ def update(
     remove_aliases: Sequence[str] = (),
     parent: str | None = None,
 ) -> Base:
-    """Rename a base (the old id stays as an alias), name it otherwise, or set what it is a copy of.  SITE."""
+    """Rename a base (the old id stays as an alias), change its aliases, or set what it is a copy of.  SITE."""
     permissions.require_site(actor)
     for given in (new_id, *add_aliases):
         if given is not None and not 1 <= len(given.strip()) <= MAX_NAME_LENGTH:
@@ -305,7 +305,7 @@ def update(
 
 
 def pin(context: Context, actor: Actor, name: str, stand_for: Sequence[str], no_longer: Sequence[str] = ()) -> Base:
-    """Stand for fingerprints, of those that were said of a base: of their kind they alone judge.  SITE.  Audited."""
+    """Pin or unpin some of a base's claimed fingerprints: a pinned one overrides its rivals.  SITE.  Audited."""
     permissions.require_site(actor)
 
     def work(session: Session) -> Base:
@@ -320,7 +320,7 @@ def pin(context: Context, actor: Actor, name: str, stand_for: Sequence[str], no_
 
 
 def rebind(context: Context, actor: Actor, name: AdapterName, number: int, base: str) -> Version:
-    """Say that a version was trained for another base object; its manifest stays as it is.  OWN.  Audited."""
+    """Bind a version to another base; its manifest stays as it is.  OWN.  Audited."""
 
     def work(session: Session) -> Version:
         row, _ = find_adapter(session, actor, name, Action.OWN, lock=True)
@@ -367,7 +367,7 @@ def _rename(session: Session, row: BaseRow, new_id: str) -> None:
     bound = select(AdapterRow).where(AdapterRow.base_id == row.id, AdapterRow.recent_id > 0).order_by(AdapterRow.id)
     old = row.name
     row.name = new_id
-    # From here on the row is ours: whoever binds an adapter to it has done so, or will read the new name.
+    # We hold the row lock: a concurrent bind has either finished, or will read the new name.
     session.flush()
     for adapter in session.scalars(bound).all():
         facets.rename_term(session, adapter, ("base", old), ("base", new_id))

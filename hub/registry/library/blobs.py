@@ -1,7 +1,7 @@
-"""Blobs: which are there, who may use them, and how verified bytes become one.
+"""Blobs: which exist, who may use them, and how verified bytes become one.
 
-A blob counts as present only for those who may read something that holds it, or who sent it to the same adapter:
-nobody gets content by knowing its hash.
+A blob counts as present only for those who may read something that holds it, or who uploaded it to the same adapter:
+knowing a hash gives nobody the content.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ MAX_BLOBS_ASKED = 1_000
 def missing_blobs(
     context: Context, actor: Actor, name: AdapterName, blobs: Sequence[tuple[str, int]]
 ) -> tuple[tuple[str, int], ...]:
-    """Return which of these (sha256, size) must be sent before a publish to `name`.  PUBLISH.
+    """Return which of these (sha256, size) must be uploaded before a publish to `name`.  PUBLISH.
 
-    A blob counts as present only if a version that the actor may read holds it, or it was sent to this
-    adapter: nobody gets at content by knowing its hash.
+    A blob counts as present only if a version that the actor may read holds it, or it was uploaded to this
+    adapter: knowing a hash gives nobody the content.
     """
     if len(blobs) > MAX_BLOBS_ASKED:
         raise InvalidRequest(f"Ask for at most {MAX_BLOBS_ASKED:,} blobs at once.")
@@ -56,7 +56,7 @@ def missing_blobs(
         find_namespace_to_publish(context, session, actor, name)
         sizes = present_sizes(session, actor, name, [sha256 for sha256, _ in blobs])
         seen = {sha256 for sha256, size in blobs if sizes.get(sha256) == size}
-        # A publish will name them soon: garbage collection must wait for it, unless it has just taken them.
+        # A publish will name them soon: extend their grace period, unless garbage collection has just deleted them.
         present = {sha256 for sha256 in sorted(seen) if _grant(context, session, name, sha256)}
         return tuple(dict.fromkeys(blob for blob in blobs if blob[0] not in present))
 
@@ -66,7 +66,7 @@ def missing_blobs(
 def present_sizes(session: Session, actor: Actor, name: AdapterName, hashes: Sequence[str]) -> dict[str, int]:
     """Return sha256 -> size of those blobs that the actor may use for `name`.
 
-    It may use what was sent to this adapter, and what stands in a version or draft that it may read.
+    These are blobs uploaded to this adapter, and blobs of versions and drafts that the actor may read.
     """
     if not hashes:
         return {}
@@ -82,7 +82,7 @@ def present_sizes(session: Session, actor: Actor, name: AdapterName, hashes: Seq
 
 
 def _readable(session: Session, actor: Actor, hashes: Sequence[str]) -> set[str]:
-    """Return which of these blobs stand in something that the actor may read."""
+    """Return which of these blobs belong to a version or draft that the actor may read."""
     of_versions = (
         select(VersionFileRow.sha256)
         .join(VersionRow, VersionFileRow.version_id == VersionRow.id)
@@ -118,7 +118,7 @@ def put_blob(
 ) -> tuple[str, int]:
     """Store a whole blob at once and return its (sha256, size).  PUBLISH.
 
-    What was announced is verified: DigestMismatch and nothing kept.
+    An announced digest or size is verified: if it differs, DigestMismatch, and nothing is kept.
     """
     limit = context.settings.max_upload_bytes
     if size is not None and size > limit:
@@ -152,9 +152,9 @@ def put_blob(
 def _reserved(
     context: Context, actor: Actor, name: AdapterName, sha256: str | None, size: int | None
 ) -> Iterator[tuple[str | None, int | None]]:
-    """Count bytes before they come, and no longer when the block ends.  Raises QuotaExceeded.
+    """Reserve quota for an upload until the block ends.  Raises QuotaExceeded.
 
-    Yields the reservation, and how many bytes may come: those that were announced, else all that fit; None: no limit.
+    Yields the reservation and the most bytes accepted: the announced size, else all that fit; None: no limit.
     """
     with context.database.read() as session:
         check_may_publish(session, actor, name)
@@ -200,11 +200,11 @@ def _end_reservation(session: Session, reservation: str | None) -> None:
 
 
 def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Callable[[Session], None]) -> None:
-    """Make verified bytes a blob that a publish to `name` may name.
+    """Turn verified bytes into a blob that a publish to `name` may use.
 
-    The row is locked first, then the bytes are put in place, then the transaction ends: garbage collection, which
-    deletes under the same lock, comes before or after, never between.  What takes long was done before: bytes that a
-    failure leaves in place without a row are an orphan, which garbage collection takes too.
+    The transaction locks the row, moves the bytes into place, then commits.  Garbage collection deletes under the same
+    lock, so it can't run in between.  Slow work happens before the lock.  After a failure, bytes in place without a
+    row are an orphan, which garbage collection deletes too.
     """
     copied = context.store.precopy(staged)
 
@@ -219,13 +219,13 @@ def keep_staged(context: Context, name: AdapterName, staged: Staged, also: Calla
 
 
 def _drop(context: Context, staged: Staged) -> None:
-    """Let go of what is not needed any more.  Where the store can't, garbage collection will."""
+    """Drop staged bytes that are no longer needed.  If the store fails to, garbage collection will."""
     with suppress(HubError):
         context.store.drop(staged.key)
 
 
 def _touch(context: Context, session: Session, staged: Staged) -> None:
-    """Write or refresh a blob's row, which locks it."""
+    """Insert or refresh a blob's row, which locks it."""
     insert = sqlite.insert if context.database.is_sqlite else postgresql.insert
     values = {"size": staged.size, "git_sha1": staged.git_sha1, "touched_at": context.now()}
     statement = insert(BlobRow).values(sha256=staged.sha256, **values)
@@ -233,10 +233,10 @@ def _touch(context: Context, session: Session, staged: Staged) -> None:
 
 
 def _grant(context: Context, session: Session, name: AdapterName, sha256: str, sent_bytes: int = 0) -> bool:
-    """Note that publishes to `name` may use this blob, and keep garbage collection off it for its grace.
+    """Let publishes to `name` use this blob, and restart its grace period.
 
-    sent_bytes: how many came for it, which count until something names it.
-    Returns False where collection came first: it is waited for, and the blob is gone.
+    sent_bytes: how many were uploaded for it; they count against the quota until a version or draft names the blob.
+    Returns False if garbage collection held the lock first, and so deleted the blob.
     """
     row = session.get(BlobRow, sha256, with_for_update=True, populate_existing=True)
     if row is None:
@@ -247,7 +247,7 @@ def _grant(context: Context, session: Session, name: AdapterName, sha256: str, s
     now = context.now()
     namespace_id = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace))
     values = {"namespace_id": namespace_id, "counted_bytes": sent_bytes, "touched_at": now}
-    again = {"touched_at": now} | ({"counted_bytes": sent_bytes} if sent_bytes else {})  # sent anew: waiting anew
+    again = {"touched_at": now} | ({"counted_bytes": sent_bytes} if sent_bytes else {})  # new bytes count anew
     added = insert(BlobGrantRow).values(adapter=str(name), sha256=sha256, **values)
     session.execute(added.on_conflict_do_update(index_elements=["adapter", "sha256"], set_=again))
     return True

@@ -1,4 +1,4 @@
-"""What a README says of an adapter: task, license and tags in its front matter, and a line that describes it."""
+"""What a README says about an adapter: task, license and tags from its front matter, and a one-line description."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OBVIOUS_TAGS = frozenset({"lora", "peft", "adapter", "safetensors"})
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything may be missing: a card that can't be read is no reason to refuse an adapter."""
+    """Every field may be missing: an unreadable card is no reason to refuse an adapter."""
 
     task: str | None = None
     license: str | None = None
@@ -30,7 +30,7 @@ class Card:
 
 
 def read_card(readme: bytes) -> Card:
-    """Return what the first lines of a README.md say; an empty card if they say nothing readable."""
+    """Parse the start of a README.md; an empty card if it is unreadable."""
     front, body = split_front_matter(readme[:MAX_README_BYTES].decode("utf-8", "replace"))
     fields = front.fields
     return Card(

@@ -1,8 +1,8 @@
-"""Search: sets of adapters from the index, cut with each other, then one page of rows in the wanted order.
+"""Search: intersect sets of adapters from the index, then read one page of rows in the requested order.
 
 visible ∩ (task₁ ∪ task₂) ∩ base ∩ tag₁ ∩ tag₂ ∩ text ∩ metric …    bitmaps.py, facets.py
   ├─ total and facet counts: how many bits                          exact, whatever the size of the catalog
-  └─ one page: few matches are sorted by themselves; with many, the order's index is walked and tested
+  └─ one page: few matches are sorted; for many, walk the order's index and test each row against the set
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from hub.registry.search import bitmaps, facets, text_index
 from hub.registry.values import FacetValue, MetricFilter, Page, Query
 
 MAX_LIMIT = 100
-# Below this many matches it is cheaper to sort them than to walk the order's index until a page of them came by.
+# Below this many matches, sorting them is cheaper than walking the order's index until it has yielded a page.
 _FEW = 4_000
 _WALK_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A way to sort: by a column, then by id, both up or both down."""
+    """A sort order: by a column, then by id, both ascending or both descending."""
 
     column: InstrumentedAttribute[Any]
     descending: bool
@@ -53,7 +53,7 @@ _BASE, _RANK = (next(facet for facet in FACETS if facet.name == name) for name i
 
 
 def search(context: Context, actor: Actor, query: Query) -> Page:
-    """Find adapters.  Text is matched word by word, as prefixes; anything may be typed.  Raises InvalidRequest."""
+    """Find adapters.  Each word of the text matches as a prefix; any text is valid.  Raises InvalidRequest."""
     order = ORDERS.get(query.sort)
     if order is None:
         raise InvalidRequest(f"{query.sort!r} is no order; choose one of {', '.join(ORDERS)}.")
@@ -93,7 +93,7 @@ def statistics(context: Context) -> dict[str, Any]:
 
 
 def _visible(session: Session, actor: Actor) -> int:
-    """Return the adapters that the actor may read: the public ones, and all of its own namespaces."""
+    """Return the adapters that the actor may read: the public ones, and all in its own namespaces."""
     readable = permissions.readable_ids(session, actor)
     if readable is None:
         found = facets.load(session, [("visibility", "public"), ("visibility", "private")])
@@ -104,7 +104,7 @@ def _visible(session: Session, actor: Actor) -> int:
 
 
 def _filters(session: Session, query: Query) -> dict[str, int]:
-    """Return one set per field that the query narrows."""
+    """Return one set per field that the query filters by."""
     asked = {facet: tuple(map(facet.term, query.having.get(facet.name, ()))) for facet in FACETS}
     asked[_BASE] = tuple(_base_names(session, asked[_BASE]))
     asked[_RANK] = tuple(_ranks(session, query, asked[_RANK]))
@@ -130,7 +130,7 @@ def _narrows_rank(query: Query) -> bool:
 
 
 def _ranks(session: Session, query: Query, asked: Sequence[str]) -> Iterable[str]:
-    """Return the ranks that are there and wanted.  There are few different ones, so a range is a list of values."""
+    """Return the existing ranks within the range.  Few distinct ranks exist, so a range becomes a list of values."""
     if query.rank_max is None and query.rank_min is None:
         return asked
     low, high = query.rank_min or 0, query.rank_max if query.rank_max is not None else 1 << 30
@@ -139,7 +139,7 @@ def _ranks(session: Session, query: Query, asked: Sequence[str]) -> Iterable[str
 
 
 def _base_names(session: Session, given: Sequence[str]) -> Iterable[str]:
-    """Return the canonical names of bases that may be given by an alias."""
+    """Return the canonical names of bases, which may be given as aliases."""
     if not given:
         return ()
     query = select(BaseAliasRow.alias, BaseRow.name).join(BaseRow).where(BaseAliasRow.alias.in_(given))
@@ -203,7 +203,7 @@ def _page(
 def _walk(
     session: Session, matches: int, order: Order, after: tuple[Any, int] | None, count: int
 ) -> Sequence[AdapterRow] | None:
-    """Go along the order's index until a page of matches came by; None if they don't come soon."""
+    """Walk the order's index until it yields a page of matches; None if that takes too many rows."""
     bits = bitmaps.to_bytes(matches)
     found: list[int] = []
     walked, batch = 0, 4 * count
@@ -223,7 +223,7 @@ def _walk(
 
 
 def _ordered(query: Select[Any], order: Order, after: tuple[Any, int] | None) -> Select[Any]:
-    """Sort, and start behind the last row of the page before."""
+    """Sort, and start after the last row of the previous page."""
     keys = (order.column, AdapterRow.id)
     if after is not None:
         before = tuple_(*keys) < after if order.descending else tuple_(*keys) > after
@@ -232,7 +232,7 @@ def _ordered(query: Select[Any], order: Order, after: tuple[Any, int] | None) ->
 
 
 def _among(session: Session, matches: int) -> Select[AdapterRow]:
-    """Select the adapters of a set.  The ids go over as one value: a list of parameters has limits."""
+    """Select the adapters of a set.  The ids are sent as one value: databases limit the number of parameters."""
     ids = bitmaps.to_ids(matches)
     if session.get_bind().dialect.name == "sqlite":
         chosen = text("adapters.id IN (SELECT value FROM json_each(:ids))").bindparams(

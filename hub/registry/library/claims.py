@@ -1,11 +1,11 @@
-"""Who said which fingerprint of a base, and which of what they say is believed.
+"""Who claims which fingerprint of a base, and which claims are trusted.
 
-Anybody who publishes may say anything of any base, so one voice is worth what one voice is worth: a publisher's own
-word holds for its own adapters; for everybody it takes an operator, or agreement.  Where publishers who don't belong
-together contradict each other and none has more on its side, the base is disputed: by that nothing is judged.
+Any publisher may claim anything about any base.  So a claim holds for the publisher's own adapters; for everybody else
+it takes an operator, or agreement among publishers.  If independent publishers contradict each other and no mark
+leads, the base is disputed, and its fingerprints judge nothing.
 
-A voice is a namespace with a living adapter that says it.  Two marks contradict each other if they are of the same kind
-and of weights stored alike: a base has one fingerprint as bfloat16 and another one as NF4.
+A voice is a namespace that has an existing adapter with the claim.  Two marks contradict each other if they are of the
+same kind and of weights stored alike: a base has one fingerprint as bfloat16 and another as NF4.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENOUGH = 2
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """shapes, weights: what judges.  said: all that the actor may see, with how many publishers stand for it."""
+    """shapes, weights: the trusted marks.  said: all marks that the actor may see, with publisher counts."""
 
     shapes: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Marks:
 
 
 def visible(session: Session, actor: Actor, base_ids: Sequence[int]) -> dict[int, Marks]:
-    """Return what each base is known by, from what the actor may read and what an operator pinned."""
+    """Return each base's marks, from the adapters that the actor may read and an operator's pins."""
     query = _living(
         select(BaseClaimRow.base_id, BaseClaimRow.kind, BaseClaimRow.value, AdapterRow.namespace_id)
         .where(BaseClaimRow.base_id.in_(base_ids))
@@ -61,7 +61,7 @@ def visible(session: Session, actor: Actor, base_ids: Sequence[int]) -> dict[int
 
 
 def weigh(voices: Mapping[Mark, Set[int]], pinned: Set[Mark] = frozenset()) -> Marks:
-    """Return which marks judge.  voices: who says each, as ids of namespaces."""
+    """Return which marks are trusted.  voices: the ids of the namespaces that claim each."""
     rivals: dict[tuple[str, str, str], list[Mark]] = defaultdict(list)
     for kind, value in sorted({*voices, *pinned}):
         rivals[kind, *_stored_as(value)].append((kind, value))
@@ -82,7 +82,7 @@ def weigh(voices: Mapping[Mark, Set[int]], pinned: Set[Mark] = frozenset()) -> M
 
 
 def _believed(rivals: Sequence[Mark], voices: Mapping[Mark, Set[int]], pinned: Set[Mark]) -> set[Mark]:
-    """Return the pinned ones, else what one publisher says alone, else what more of them say than any other mark."""
+    """Return the pinned marks; else the only publisher's; else the one mark with the most publishers."""
     pins = {mark for mark in rivals if mark in pinned}
     if pins:
         return pins
@@ -95,12 +95,12 @@ def _believed(rivals: Sequence[Mark], voices: Mapping[Mark, Set[int]], pinned: S
 
 
 def _stored_as(value: str) -> tuple[str, str]:
-    """Return what makes marks comparable: the way of the fingerprint before its hash, and of the weights behind it."""
+    """Return what makes marks comparable: the fingerprint's scheme and the storage of the weights."""
     return value.partition("-")[2], value.partition("-")[0].rpartition(":")[0]
 
 
 def base_of(session: Session, kind: str, value: str, namespace_id: int) -> int | None:
-    """Return the base that a mark means for a namespace's adapters: as an operator, it itself, or enough others say."""
+    """Return a mark's base for a namespace's adapters: by operator's pin, own claim, or enough others' claims."""
     pinned = select(BaseFingerprintRow.base_id).where(
         BaseFingerprintRow.kind == kind, BaseFingerprintRow.value == value, BaseFingerprintRow.pinned.is_(True)
     )

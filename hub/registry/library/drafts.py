@@ -1,8 +1,8 @@
-"""Committing, as the Hugging Face wire does it: a change of a tree becomes a version, or waits on its author's draft.
+"""Commits from the Hugging Face wire: a changed tree becomes a version, or waits on its author's draft.
 
-    start   the branch's files, with what the author's draft changes of them           read
-    edit    what the commit makes of that; is it a whole, valid adapter?               no transaction
-    write   lock the adapter; still the same start? -> the next version, or a draft    write
+    start   read the branch's files, and apply the author's draft                      read transaction
+    edit    apply the commit; is the result a whole, valid adapter?                    no transaction
+    write   lock the adapter; start unchanged? -> the next version, or a draft         write transaction
 
 What can never become a version (another method, a full model) is refused and not kept.
 """
@@ -47,7 +47,7 @@ Files = Mapping[str, str]
 class Change:
     """What somebody wants to commit.
 
-    edit: what it makes of a tree.  parent: the commit that it must be made from, if its author insists.
+    edit: applies it to a tree.  parent: the commit it must be based on, if its author insists.
     held: why it stays a draft even if it is a whole adapter.
     """
 
@@ -65,7 +65,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a commit goes out from.  heads: the commits that its author may take it for; files: with the draft's."""
+    """What a commit starts from.  heads: the commits accepted as its parent.  files: with the draft applied."""
 
     head: str | None = None
     draft: str | None = None
@@ -74,14 +74,14 @@ class Start:
 
 
 class _Moved(PreconditionFailed):
-    """Somebody else's commit came between."""
+    """Another commit was written after ours had read its start."""
 
 
 def commit(context: Context, actor: Actor, name: AdapterName, change: Change) -> Commit:
     """Apply a change to a branch.  PUBLISH.
 
-    A whole, valid adapter becomes the next version (or is the version with the same content) and ends the author's
-    draft; anything else is kept on that draft, whose `problem` says what is missing.  Raises InvalidAdapter for what
+    A whole, valid adapter becomes the next version, or resolves to the one with the same content, and ends the author's
+    draft.  Anything else is kept on that draft, whose `problem` says what is missing.  Raises InvalidAdapter for what
     can never become a version, UnsafeFile for what is never stored, PreconditionFailed for a stale parent.
     """
     for _ in range(MAX_TRIES):
@@ -93,14 +93,14 @@ def commit(context: Context, actor: Actor, name: AdapterName, change: Change) ->
 
 
 def start(context: Context, actor: Actor, name: AdapterName, branch: str = MAIN) -> Start:
-    """Return what the actor's next commit to a branch goes out from.  Raises VersionNotFound for an unknown branch."""
+    """Return the start of the actor's next commit to a branch.  Raises VersionNotFound for an unknown branch."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         return _start(context, session, actor, row, branch)
 
 
 def _begin(context: Context, actor: Actor, name: AdapterName, branch: str) -> Start:
-    """Return the start, which is nothing for an adapter that the commit makes."""
+    """Return the start, which is empty for an adapter that this commit creates."""
     try:
         return start(context, actor, name, branch)
     except AdapterNotFound:
@@ -114,7 +114,7 @@ def _start(context: Context, session: Session, actor: Actor, row: AdapterRow, br
     draft = _open_draft(context, session, actor, row, branch)
     if draft is not None:
         files = _with_changes(files, _tree(session, row, draft.base), _tree(session, row, draft.head))
-        # Before the first version its author sees the draft as the branch.
+        # Before the first version, a draft's author sees it as the branch.
         heads = {*(heads if row.version_count else ()), draft.head}
     return Start(head, draft.head if draft is not None else None, frozenset(heads), files)
 
@@ -130,7 +130,7 @@ def _tree(session: Session, row: AdapterRow, commit_id: str | None) -> dict[str,
 
 
 def _with_changes(files: Files, before: Files, after: Files) -> dict[str, str]:
-    """Return `files` with what changed from `before` to `after`: a draft goes on when its branch has moved."""
+    """Apply the changes from `before` to `after` to `files`: this rebases a draft whose branch has moved."""
     kept = {path: sha256 for path, sha256 in files.items() if path in after or path not in before}
     return kept | {path: sha256 for path, sha256 in after.items() if before.get(path) != sha256}
 
@@ -181,7 +181,7 @@ def _entries(session: Session, actor: Actor, name: AdapterName, tree: Files) -> 
 def _propose(
     context: Context, files: Mapping[str, FileEntry], change: Change
 ) -> tuple[publish.Proposal | None, str | None]:
-    """Return what the tree would publish, or why it is a draft.  Raises for what is never stored or never a version."""
+    """Return what the tree would publish, or why it is a draft.  Raises for what can be neither."""
     readables: dict[str, Readable] = {
         path: StoredReadable(context.store, entry.sha256, entry.size) for path, entry in files.items()
     }
@@ -218,7 +218,7 @@ def _publish(at: Locked, proposal: publish.Proposal, namespace_made: bool) -> Co
 
 
 def _keep(at: Locked, change: Change, files: Mapping[str, FileEntry], problem: str) -> Commit:
-    """Let the author's draft have these files; where they are what the branch has, there is no draft."""
+    """Save these files as the author's draft; if they equal the branch's, end the draft."""
     session, row = at.session, at.row
     began = _start(at.context, session, at.actor, row, change.branch)
     lane = lanes.draft_name(at.actor.user or "", change.branch)
@@ -231,7 +231,7 @@ def _keep(at: Locked, change: Change, files: Mapping[str, FileEntry], problem: s
     if began.draft is not None and tree == _tree(session, row, began.draft):
         return _commit_of(session, row, began.draft)
     if open_draft is not None and began.draft is None:
-        lanes.drop(session, row, open_draft)  # it had expired
+        lanes.drop(session, row, open_draft)  # the draft had expired
     made = _add_commit(at, change, files, began, problem, lane)
     user, when = at.actor.user_id, made.created_at
     values = {"kind": lanes.DRAFT, "head": made.commit, "base": began.head, "user_id": user, "updated_at": when}
@@ -285,6 +285,6 @@ def _add_commit(
 
 
 def _new_bytes(at: Locked, files: Mapping[str, FileEntry], began: Start) -> int:
-    """Return the size of what this draft adds to what its branch and the draft before it have."""
+    """Return the size of the blobs that neither the branch nor the previous draft has."""
     known = {*_tree(at.session, at.row, began.head).values(), *_tree(at.session, at.row, began.draft).values()}
     return sum(entry.size for entry in files.values() if entry.sha256 not in known)

@@ -20,7 +20,7 @@ from hub.registry.values import StoredFile, Yanked
 
 @dataclass(frozen=True, slots=True)
 class StoredReadable:
-    """A blob as a `hub.adapter.files.Readable`: read again from storage, never from what a client said."""
+    """A blob as a `hub.adapter.files.Readable`: read from storage, never taken from a client's claims."""
 
     store: BlobStore
     sha256: str

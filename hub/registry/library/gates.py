@@ -1,6 +1,6 @@
-"""Who may read a gated adapter's files without being a member of its namespace: asked for, granted, rejected.
+"""Access requests for gated adapters: who may read the files without being a member of the namespace.
 
-Anybody who is logged in and sees the adapter may ask.  Its owners decide, and may take a decision back.
+Anybody who is logged in and sees the adapter may ask.  Its owners decide, and may change a decision.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_REASON_LENGTH = 200
 
 
 def ask(context: Context, actor: Actor, name: AdapterName) -> AccessRequest:
-    """Ask to read a gated adapter's files.  Who has asked before is told how that stands."""
+    """Request access to a gated adapter's files.  A repeated request returns the state of the first one."""
 
     def work(session: Session) -> AccessRequest:
         row, _ = find_adapter(session, actor, name, lock=True)
@@ -39,7 +39,7 @@ def ask(context: Context, actor: Actor, name: AdapterName) -> AccessRequest:
 
 
 def listing(context: Context, actor: Actor, name: AdapterName, status: AccessStatus) -> tuple[AccessRequest, ...]:
-    """List the requests that stand so, oldest first.  OWN."""
+    """List the requests in this state, oldest first.  OWN."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name, Action.OWN)
         query = select(AccessRequestRow, UserRow.name).join(UserRow, AccessRequestRow.user_id == UserRow.id)
@@ -49,14 +49,14 @@ def listing(context: Context, actor: Actor, name: AdapterName, status: AccessSta
 
 
 def grant(context: Context, actor: Actor, name: AdapterName, user: str) -> AccessRequest:
-    """Let a user read the files, asked or not.  OWN.  Conflict if they may already."""
+    """Grant a user access, requested or not.  OWN.  Conflict if they have it already."""
     return _change(context, actor, name, user, "accepted", None, must_exist=False)
 
 
 def decide(
     context: Context, actor: Actor, name: AdapterName, user: str, status: AccessStatus, reason: str | None = None
 ) -> AccessRequest:
-    """Accept or reject what a user asked for, or let it wait again.  OWN.  Conflict if it stands so already."""
+    """Accept or reject a user's request, or reset it to pending.  OWN.  Conflict if it is in that state already."""
     return _change(context, actor, name, user, status, reason, must_exist=True)
 
 

@@ -4,8 +4,8 @@
     https://hub.example.com/task/qa@v3         a revision: a version, tag, branch or commit
     https://huggingface.co/someone/adapter/tree/main
 
-Both speak the Hugging Face wire, so one way serves both.  Only names that a registry stores are fetched, each file is
-bounded and hashed, and the server goes to public addresses alone (outgoing.py).
+Both speak the Hugging Face wire, so the same code reads both.  Only files that a registry stores are fetched, each is
+bounded in size and hashed, and the server connects to public addresses only (outgoing.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REPO = re.compile(r"/(?:(?:models)/)?([\w.-]{1,96})/([\w.-]{1,96})(?:@([\w./-]{
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A repository elsewhere: its server, its name there, and the revision that is wanted."""
+    """A repository elsewhere: its server, its name there, and the requested revision."""
 
     endpoint: str
     repo: str
@@ -71,7 +71,7 @@ def import_version(
 ) -> Published:
     """Fetch a version from another lorahub or a Hugging Face Hub and publish it.  PUBLISH.  SSRF rules hold.
 
-    deadline: of all that the network is asked for; another thread may bring it forward.  Raises NetworkError then.
+    deadline: for all network requests together; another thread may shorten it.  Raises NetworkError when it passes.
     """
     source = parse_source(url)
     with context.database.read() as session:
@@ -94,14 +94,14 @@ def _headers(token: str | None) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A source that is being read: through which client, and with which headers."""
+    """An open source, with the HTTP client and headers to read it."""
 
     client: httpx2.Client
     source: Source
     headers: dict[str, str]
 
     def list_files(self) -> tuple[str, list[str]]:
-        """Return the commit that the revision means now, and the files that make up the adapter."""
+        """Return the commit that the revision names now, and the adapter's files."""
         source = self.source
         url = f"{source.endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
         listing = _get_json(self.client, url, self.headers)
@@ -113,7 +113,7 @@ class _Remote:
 
 
 def _wanted(source: Source, names: Iterable[str]) -> list[str]:
-    """Raises FileNotFound if they are no adapter, TooLarge if they are too many."""
+    """Raises FileNotFound if they are not an adapter, TooLarge if there are too many."""
     kept = sorted(name for name in names if _is_wanted(name))
     for needed in (CONFIG_FILE, WEIGHTS_FILE):
         if needed not in kept:
@@ -175,7 +175,7 @@ def _content_length(response: httpx2.Response) -> int | None:
 
 
 class _ResponseStream:
-    """An answer's body as a ByteStream."""
+    """A response's body as a ByteStream."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._pieces = response.iter_raw()

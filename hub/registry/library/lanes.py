@@ -1,8 +1,9 @@
-"""Lanes: branches, and what one author has sent that is no version yet.
+"""Lanes: branches, and each author's draft of commits that are not a version yet.
 
-`main` is always a version.  A commit to it that isn't one is kept on its author's draft, `refs/draft/<author>`, which
-collects what comes until all of it together is a version; then it ends.  One that is left alone ends after two weeks.
-A branch is a line of versions beside `main` that are never the latest.  Drafts are seen by members of the namespace.
+`main` is always a version.  A commit to it that isn't a valid version is kept on its author's draft,
+`refs/draft/<author>`.  The draft collects commits until together they are a version; then it ends.  It expires after
+two weeks without a commit.  A branch is a line of versions beside `main` that are never the latest.  Only members of
+the namespace see drafts.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ MAX_BRANCHES = 100
 
 
 def draft_name(author: str, branch: str = MAIN) -> str:
-    """Return the lane on which an author's commits to `branch` wait."""
+    """Return the name of the author's draft for `branch`."""
     return f"draft/{author}" if branch == MAIN else f"draft/{author}/{branch}"
 
 
 def parse_branch(text: str) -> str:
-    """Return `text` if a branch may have that name: what an alias may.  Raises InvalidRef."""
+    """Return `text` if it is a valid branch name; the rules are an alias's.  Raises InvalidRef."""
     try:
         return parse_alias(text)
     except InvalidRef as error:
@@ -63,7 +64,7 @@ def may_see_drafts(session: Session, actor: Actor, row: AdapterRow) -> bool:
 
 
 def drafts(context: Context, actor: Actor, name: AdapterName) -> tuple[Draft, ...]:
-    """List what waits to become versions, the newest first; nothing for who isn't a member of the namespace."""
+    """List the drafts, the newest first; none for non-members of the namespace."""
     with context.database.read() as session:
         row, _ = find_adapter(session, actor, name)
         if not may_see_drafts(session, actor, row):
@@ -92,7 +93,7 @@ def branches(context: Context, actor: Actor, name: AdapterName) -> tuple[Branch,
 
 
 def pending_problem(session: Session, actor: Actor, row: AdapterRow) -> str | None:
-    """Return what the newest draft lacks, for those who may know."""
+    """Return what the newest draft lacks, if the actor may see drafts."""
     if not may_see_drafts(session, actor, row):
         return None
     query = (
@@ -107,7 +108,7 @@ def pending_problem(session: Session, actor: Actor, row: AdapterRow) -> str | No
 
 
 def create_branch(context: Context, actor: Actor, name: AdapterName, branch: str, commit: str) -> Branch:
-    """Let a branch go out from a commit of `name`.  PUBLISH.  Raises Conflict where the name is taken."""
+    """Create a branch at a commit of `name`.  PUBLISH.  Raises Conflict if the name is taken."""
     parse_branch(branch)
 
     def work(session: Session) -> Branch:
@@ -132,7 +133,7 @@ def create_branch(context: Context, actor: Actor, name: AdapterName, branch: str
 
 
 def delete(context: Context, actor: Actor, name: AdapterName, lane: str) -> None:
-    """Delete a branch, whose versions stay, or drop a draft.  PUBLISH; another author's draft takes OWN."""
+    """Delete a branch, whose versions stay, or drop a draft.  PUBLISH; OWN for another author's draft."""
 
     def work(session: Session) -> None:
         row, namespace = find_adapter(session, actor, name, Action.PUBLISH, lock=True)
@@ -149,7 +150,7 @@ def delete(context: Context, actor: Actor, name: AdapterName, lane: str) -> None
 
 
 def drop(session: Session, row: AdapterRow, lane: LaneRow) -> None:
-    """End a lane: its drafts go, and what they took of the quota is given back.  Versions stay."""
+    """End a lane: delete its drafts and release their quota.  Versions stay."""
     drafts = select(CommitRow).where(
         CommitRow.adapter_id == row.id, CommitRow.lane == lane.name, CommitRow.version_id.is_(None)
     )
@@ -164,13 +165,13 @@ def drop(session: Session, row: AdapterRow, lane: LaneRow) -> None:
 
 
 def expire(session: Session, before: datetime) -> None:
-    """End the drafts that nobody has added to since `before`."""
+    """End the drafts without a commit since `before`."""
     query = select(LaneRow, AdapterRow).join(AdapterRow, LaneRow.adapter_id == AdapterRow.id)
     for lane, row in session.execute(query.where(LaneRow.kind == DRAFT, LaneRow.updated_at < before)).all():
         drop(session, row, lane)
 
 
 def drop_all(session: Session, row: AdapterRow) -> None:
-    """End every lane of an adapter that is deleted."""
+    """End every lane of a deleted adapter."""
     for lane in session.scalars(select(LaneRow).where(LaneRow.adapter_id == row.id)).all():
         drop(session, row, lane)

@@ -1,4 +1,4 @@
-"""An adapter that is locked: what is changed of it, by whom, in which transaction."""
+"""A locked adapter, with the actor and the transaction that change it."""
 
 from __future__ import annotations
 

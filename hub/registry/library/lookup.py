@@ -1,4 +1,4 @@
-"""Finding rows for an actor: what it may not read is not found."""
+"""Find rows for an actor; a row that it may not read is "not found"."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hub.registry.rights.access import Action, Actor
 def find_adapter(
     session: Session, actor: Actor, name: AdapterName, action: Action = Action.READ, *, lock: bool = False
 ) -> tuple[AdapterRow, NamespaceRow]:
-    """Return an adapter with its namespace, locked against other writers if asked.
+    """Return an adapter with its namespace, with `lock` locked against other writers.
 
-    Raises AdapterNotFound when it isn't there or may not be read; Unauthenticated or Forbidden when the actor may
-    read it but not do this.
+    Raises AdapterNotFound if it doesn't exist or the actor may not read it; Unauthenticated or Forbidden if the actor
+    may read it but not do this.
     """
     query = select(AdapterRow, NamespaceRow).join(NamespaceRow)
     query = query.where(
@@ -40,7 +40,7 @@ def find_adapter(
 
 
 def find_version(session: Session, row: AdapterRow, name: AdapterName, number: int) -> VersionRow:
-    """Raise VersionNotFound, which names the newest version, unless this one is there and not deleted."""
+    """Return a version that isn't deleted.  Raises VersionNotFound, which names the newest one."""
     version = session.scalar(select(VersionRow).where(VersionRow.adapter_id == row.id, VersionRow.number == number))
     if version is None or version.deleted_at is not None:
         raise no_version(row, name, f"v{number}")
@@ -50,9 +50,9 @@ def find_version(session: Session, row: AdapterRow, name: AdapterName, number: i
 def find_namespace_to_publish(
     context: Context, session: Session, actor: Actor, name: AdapterName
 ) -> tuple[NamespaceRow, bool]:
-    """Return the namespace that the actor may publish to, and whether it was made just now.
+    """Return the namespace that the actor may publish to, and whether this call created it.
 
-    An admin of the server need not create namespaces: the first push does.
+    A server admin's first push creates the namespace.
     """
     try:
         return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
@@ -61,12 +61,12 @@ def find_namespace_to_publish(
             raise
     try:
         return namespaces.add(context, session, name.namespace, "shared", actor.user_id), True
-    except Conflict:  # another first push made it in this moment
+    except Conflict:  # a concurrent first push has created it
         return permissions.require(session, actor, name.namespace, Action.PUBLISH), False
 
 
 def check_may_publish(session: Session, actor: Actor, name: AdapterName) -> None:
-    """Raise unless the actor may publish `name`, or is an admin whose first push makes the namespace."""
+    """Raise unless the actor may publish `name`, or is an admin whose first push would create the namespace."""
     exists = session.scalar(select(NamespaceRow.id).where(NamespaceRow.name == name.namespace)) is not None
     if exists or not _may_make(actor, name.namespace):
         permissions.require(session, actor, name.namespace, Action.PUBLISH)

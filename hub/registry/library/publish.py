@@ -1,10 +1,10 @@
-"""Publishing: from blobs that are there already to one more version, in one transaction.
+"""Publishing: turn blobs that are already uploaded into the next version, in one transaction.
 
     1  may the actor publish here, and use these blobs?                          read
-    2  build the manifest again, from storage, and compare it with the one sent  no transaction: blobs don't change
+    2  rebuild the manifest from storage, and compare it with the one sent       no transaction: blobs don't change
     3  lock the adapter · same content? · number · version, files, manifest, commit, alias, index, event    write
 
-Blobs first, row last: a reader never sees half a version, and a crash leaves only blobs that gc takes.
+Blobs first, row last: a reader never sees half a version, and a crash leaves only blobs for gc to delete.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ MAX_OF_EQUAL_FILES = 16
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Everything that becomes a version, checked and read again from storage.
+    """A version to be, checked against storage.
 
-    branch: where it is committed to; None for `main`.  is_commit: whether content that is there already becomes what
-    the branch is, as a commit of its tree does.
+    branch: the branch that it is committed to; None for `main`.  is_commit: whether content that already is a version
+    becomes the branch's head, as a commit of that tree does.
     """
 
     manifest: Manifest
@@ -77,9 +77,9 @@ def publish(
 ) -> Published:
     """Make the manifest the adapter's next version, or return the version with the same content.  PUBLISH.
 
-    Config and headers are read again from storage; InvalidAdapter, InvalidManifest when they differ or do
-    not hold.  Everything lands in one transaction, after the blobs.  The alias is moved in the same one.
-    `private` counts when the adapter is new, else it must be None or what the adapter is (Conflict).
+    Config and headers are read from storage; InvalidAdapter or InvalidManifest if they are invalid or differ from the
+    manifest.  One transaction writes the version and moves the alias.  `private` is for a new adapter; for an existing
+    one it must be None or the adapter's value (Conflict).
     """
     publication = publication or Publication()
     files = {entry.path: entry for entry in manifest.files}
@@ -104,7 +104,7 @@ def publish(
 
 @contextmanager
 def lost_bytes_forgotten(context: Context, files: Mapping[str, FileEntry]) -> Iterator[None]:
-    """Read these files in the block.  Raises InvalidManifest if some are gone and can just be sent again."""
+    """Wrap a block that reads these files.  Raises InvalidManifest if some are lost and can be uploaded again."""
     try:
         yield
     except FileNotFound:
@@ -113,7 +113,7 @@ def lost_bytes_forgotten(context: Context, files: Mapping[str, FileEntry]) -> It
 
 
 def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:
-    """Let bytes that the store has lost be sent again.  Raises InvalidManifest if that is all that is needed."""
+    """Let bytes that the store has lost be uploaded again.  Raises InvalidManifest if that is all it takes."""
     lost = [entry for entry in files.values() if context.store.size(entry.sha256) is None]
     can_be_sent = [forget_lost(context, entry.sha256) for entry in lost]
     if lost and all(can_be_sent):
@@ -124,7 +124,7 @@ def _forget_lost(context: Context, files: Mapping[str, FileEntry]) -> None:
 
 
 def check_blobs(context: Context, actor: Actor, name: AdapterName, files: Mapping[str, FileEntry]) -> None:
-    """Raise unless the actor may publish `name` and every file's blob is there for it."""
+    """Raise unless the actor may publish `name` and use every file's blob."""
     with context.database.read() as session:
         check_may_publish(session, actor, name)
         require_blobs(session, actor, name, files)
@@ -172,7 +172,7 @@ def read_stored_card(context: Context, files: Mapping[str, FileEntry]) -> Card:
 
 
 def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Published:
-    """Insert the next version of a locked adapter, or find the one with the same content.  One audit event."""
+    """Insert a locked adapter's next version, or find the one with the same content.  Writes one audit event."""
     session, row, alias, private = at.session, at.row, proposal.publication.alias, proposal.publication.private
     if row.version_count and private is not None and private != row.private:
         state = "private" if row.private else "public"
@@ -208,9 +208,9 @@ def write(at: Locked, proposal: Proposal, *, namespace_made: bool = False) -> Pu
 
 
 def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionRow | None:
-    """Return the version with equal files whose base already says all that this manifest says of it.
+    """Return the version with the same files, if its base says at least as much as this manifest's.
 
-    Raises Conflict for the same files with one more made-up base: each would be read again at every further push.
+    Raises Conflict if too many versions share these files under different bases: every further push reads them all.
     """
     query = select(VersionRow).where(
         VersionRow.adapter_id == row.id,
@@ -233,7 +233,7 @@ def find_same(session: Session, row: AdapterRow, manifest: Manifest) -> VersionR
 
 
 def content_key(files: Iterable[FileEntry]) -> str:
-    """Return the sha256 that stands for a set of files, without what is said of the base."""
+    """Return the sha256 of a set of files, whatever the manifest says about the base."""
     listed = [[entry.path, entry.size, entry.sha256] for entry in sorted(files)]
     return hashlib.sha256(canonical_json(listed)).hexdigest()
 
@@ -273,7 +273,7 @@ def _insert(at: Locked, proposal: Proposal) -> VersionRow:
 
 
 def facts_of(manifest: Manifest, content: AdapterContent) -> dict[str, object]:
-    """Return the columns of a version that follow from its content alone."""
+    """Return the columns of a version that depend on its content alone."""
     facts: dict[str, object] = {
         "digest": manifest.digest,
         "size_bytes": manifest.size_bytes,
@@ -287,7 +287,7 @@ def _add_lineage(
     session: Session, actor: Actor, version: VersionRow, lineage: Sequence[tuple[str, AdapterRef]]
 ) -> None:
     for kind, ref in lineage:
-        # A parent need not be ours; if it is, and the actor may read it, the two are linked and the ref is pinned.
+        # A parent may be elsewhere.  If it is here, and the actor may read it, link the two and pin the ref.
         parent = versions.find_or_none(session, actor, ref)
         pinned = str(ref) if parent is None else f"{parent[0].full_name}@v{parent[1].number}"
         session.add(
@@ -296,7 +296,7 @@ def _add_lineage(
 
 
 def _move_head(at: Locked, version: VersionRow, proposal: Proposal) -> bool:
-    """Make the version what its branch is on the Hugging Face wire, and return whether it wasn't.
+    """Move the branch's head on the Hugging Face wire to the version; return whether it moved.
 
     A version has one commit, written when it was first committed.
     """

@@ -1,7 +1,7 @@
-"""Resolving a ref: what every pull and load begins with, so it is one small query when nothing changed.
+"""Resolving a ref.  Every pull and load starts here, so it is one small query when nothing has changed.
 
-Every mutation of an adapter, or of what hangs on it, raises the adapter's `revision` in its own transaction.  The query
-asks for that number and for the caller's rights; a version seen before at the same revision is answered from memory.
+Every mutation of an adapter, or of its related rows, increments the adapter's `revision` in the same transaction.  The
+query reads that number and the caller's rights; a version cached at the same revision is answered from memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STATE = text(
     """
 )
 
-# The statements of a version that isn't in memory, built once: building them takes longer than running them.
+# The statements that read an uncached version, built once: building them takes longer than running them.
 _creator, _yanker = aliased(UserRow), aliased(UserRow)
 _FOUND = (
     select(
@@ -60,7 +60,7 @@ _BY_ALIAS = _FOUND.join(AliasRow, AliasRow.version_id == VersionRow.id).where(
     AliasRow.adapter_id == bindparam("adapter"), AliasRow.name == bindparam("wanted")
 )
 _parent = aliased(VersionRow)
-# What hangs on a version, in one statement.  Metrics come first: their columns say which types the others' NULLs have.
+# A version's related rows, in one statement.  Metrics come first: their columns type the NULLs of the others.
 _HANGING: CompoundSelect[Any] = union_all(
     select(
         literal("metric").label("what"),
@@ -89,9 +89,9 @@ T = TypeVar("T")
 
 
 class RevisionCache(Generic[T]):
-    """What was asked for last of adapters.  These are immutable values, so any number of threads may have one.
+    """The versions resolved most recently.  They are immutable, so threads may share them.
 
-    Each is kept under its adapter and selector and is good for one revision of the adapter: a newer one replaces it.
+    An entry, keyed by adapter and selector, is valid for one revision of the adapter; a newer one replaces it.
     """
 
     def __init__(self, most: int = 2_000) -> None:
@@ -120,7 +120,7 @@ VersionCache = RevisionCache[Version]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An adapter that the caller may read, at this moment."""
+    """An adapter that the caller may read, and its current revision."""
 
     id: int
     revision: int
@@ -128,25 +128,25 @@ class State:
 
 
 def resolve(context: Context, cache: VersionCache, actor: Actor, ref: AdapterRef, *, for_card: bool = False) -> Version:
-    """Return the version that a ref means, with its manifest.
+    """Return the version that a ref names, with its manifest.
 
-    Raises AdapterNotFound, VersionNotFound, AliasNotFound; Gated for who may only see the card: the manifest holds the
-    configuration.  `latest` is the newest that isn't yanked.
-    for_card: the caller shows no more than the card.
+    Raises AdapterNotFound, VersionNotFound, AliasNotFound; Gated if the caller may only see the card, because the
+    manifest holds the configuration.  `latest` is the newest that isn't yanked.
+    for_card: the caller will show only the card, so no Gated.
     """
     state = readable_state(context, actor, ref.adapter, past_gate=for_card)
     key = (state.id, ref.selector)
     found = cache.get(key, state.revision)
     if found is None:
-        # What is read now is at least as new as the revision that it is kept under, and that number never comes back.
-        # Where nothing is found, the slower way says what is missing and what there is instead.
+        # Safe to cache: what is read now is at least as new as the revision in its key, and revisions never repeat.
+        # Nothing found: the slow path raises an error that says what is missing, and what exists instead.
         found = _read(context, state, ref) or versions.resolve(context, actor, ref)
         cache.put(key, state.revision, found)
     return found
 
 
 def readable_state(context: Context, actor: Actor, name: AdapterName, *, past_gate: bool) -> State:
-    """Return the adapter's id and revision.  Raises AdapterNotFound when it isn't there or may not be read; Gated."""
+    """Return the adapter's id and revision.  Raises AdapterNotFound if it is missing or unreadable; Gated."""
     asked = {"namespace": name.namespace, "name": name.name, "user": actor.user_id}
     row = context.database.fetch_one(_STATE, asked)
     if row is None:
@@ -161,7 +161,7 @@ def readable_state(context: Context, actor: Actor, name: AdapterName, *, past_ga
 
 
 def _read(context: Context, state: State, ref: AdapterRef) -> Version | None:
-    """Return the version from the database, or None when there is none to which the ref leads."""
+    """Return the version from the database, or None if the ref names none."""
     wanted: int | str | None = ref.version or ref.digest or (state.latest if ref.alias == LATEST else ref.alias)
     statement = _BY_NUMBER if isinstance(wanted, int) else _BY_DIGEST if ref.digest else _BY_ALIAS
     if wanted is None:

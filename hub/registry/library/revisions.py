@@ -1,8 +1,8 @@
 """Revisions, as the Hugging Face wire names them: `main`, versions, aliases, branches, drafts, commit ids.
 
-`main` is always a version: the last one that was made `main`, or the newest good one where that is yanked.  Before an
-adapter has any, `main` is empty, and shows its author what that author has sent so far.
-Files of a version's commit are the version's files; only drafts have rows of their own.
+`main` is always a version: the last one committed to it, or, if that one is yanked, the newest that isn't.  Before the
+first version `main` is empty, except that an author sees their own draft there.
+A version's commit shares the version's files; only drafts have file rows of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Found = tuple[CommitRow, VersionRow | None]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A tree, and which row of `versions` it is, if it is one."""
+    """A tree, and the id of its row in `versions`, if it is a version."""
 
     tree: Tree
     version_id: int | None
@@ -53,7 +53,7 @@ SnapshotCache = RevisionCache[Snapshot]
 def tree(context: Context, cache: SnapshotCache, actor: Actor, name: AdapterName, revision: str = MAIN) -> Tree:
     """Return all files at `main`, `latest`, `vN`, an alias, a branch, a draft, a 40-hex commit, or `sha256:…`.
 
-    Raises VersionNotFound for a revision that isn't there.
+    Raises VersionNotFound for an unknown revision.
     """
     return _snapshot(context, cache, actor, name, revision, past_gate=True).tree
 
@@ -73,7 +73,7 @@ def open_at(
 def _snapshot(
     context: Context, cache: SnapshotCache, actor: Actor, name: AdapterName, revision: str, *, past_gate: bool
 ) -> Snapshot:
-    """Return a version's tree from memory while nothing of the adapter changes.  A draft is its readers' own."""
+    """Return a tree; a version's is cached until the adapter changes.  A draft's is not: it depends on the reader."""
     state = readable_state(context, actor, name, past_gate=past_gate)
     key = (state.id, revision)
     found = cache.get(key, state.revision)
@@ -116,7 +116,7 @@ def commits(
             query = query.where((CommitRow.lane == start.lane) | _on_main_up_to(session, row, start.lane))
         else:
             query = query.where(CommitRow.lane.is_(None))
-        # `main` may have gone back to an older version's commit; its history is still all that was accepted.
+        # `main` may point back to an older version's commit; its history is still every accepted commit.
         if revision != MAIN:
             query = query.where(CommitRow.id <= start.id)
         if before is not None:
@@ -132,7 +132,7 @@ def _on_main_up_to(session: Session, row: AdapterRow, lane: str):  # type: ignor
 
 
 def at(session: Session, actor: Actor, row: AdapterRow, revision: str) -> Found:
-    """Return the commit, and its version if it is one, of any kind of revision."""
+    """Return the commit of any kind of revision, and its version if it has one."""
     if revision == MAIN:
         return _at_main(session, actor, row)
     lane = lanes.find(session, row, revision.removeprefix("refs/"))
@@ -168,7 +168,7 @@ def _may_see(session: Session, actor: Actor, row: AdapterRow, commit: CommitRow,
 
 
 def main_of(session: Session, row: AdapterRow) -> str | None:
-    """Return the commit that `main` means: the version last made it, or the newest good one if that is yanked."""
+    """Return `main`'s commit: the version last committed to it or, if that one is yanked, the newest that isn't."""
     query = select(VersionRow).join(CommitRow, CommitRow.version_id == VersionRow.id)
     query = query.where(CommitRow.adapter_id == row.id, CommitRow.commit == row.head, VersionRow.deleted_at.is_(None))
     version = session.scalar(query.limit(1))
@@ -179,7 +179,7 @@ def main_of(session: Session, row: AdapterRow) -> str | None:
 
 
 def branch_head(session: Session, row: AdapterRow, branch: str) -> str | None:
-    """Return the commit that a branch ends at, for whoever commits to it.  Raises VersionNotFound."""
+    """Return a branch's head, as the parent of the next commit.  Raises VersionNotFound."""
     if branch == MAIN:
         return main_of(session, row)
     lane = lanes.find(session, row, branch)

@@ -1,4 +1,4 @@
-"""Blobs that nothing names: no version, no draft.  Bytes without a row, and rows without bytes."""
+"""Blobs that no version and no draft names: bytes without a row, and rows without bytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hub.registry.db.models import BlobRow, CommitFileRow, VersionFileRow
 
 
 def is_unnamed() -> tuple[ColumnElement[bool], ...]:
-    # A deleted version still counts as a name: its files are let go of first, after their own grace.
+    # A deleted version still names its files, until gc releases them after their own grace period.
     named_by_version = exists().where(VersionFileRow.sha256 == BlobRow.sha256)
     named_by_draft = exists().where(CommitFileRow.sha256 == BlobRow.sha256)
     return (~named_by_version, ~named_by_draft)
 
 
 def forget_lost(context: Context, sha256: str) -> bool:
-    """Delete the row of a blob whose bytes are gone and that nothing names, so that it can be sent again.
+    """Delete the row of an unnamed blob whose bytes are gone, so that it can be uploaded again.
 
-    A collection that was killed between the two leaves such a row.  Returns whether it is so no more.
+    A collection killed between deleting the bytes and the row leaves one.  Returns False if something names it.
     """
 
     def work(session: Session) -> bool:
@@ -43,7 +43,7 @@ def remove_orphan(context: Context, sha256: str) -> bool:
     def work(session: Session) -> bool:
         if session.get(BlobRow, sha256) is not None:
             return False
-        # Holding a row of that name keeps uploads of the same bytes waiting until the file is gone.
+        # Inserting a row of that name makes uploads of the same bytes wait until the file is gone.
         row = BlobRow(sha256=sha256, size=0, touched_at=context.now())
         session.add(row)
         session.flush()

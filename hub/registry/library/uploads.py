@@ -1,8 +1,8 @@
-"""Blobs on their way in: what is missing, appending with an offset, parts to signed URLs, one shot.
+"""Uploads in progress: find the missing blobs, append at an offset, or upload parts to signed URLs.
 
-What an upload has received is known by the store alone (the file's length, S3's list of parts).  A finished upload
-puts the blob in place, or sees that it is there, inside the transaction that writes its row; gc.py deletes inside one
-that holds the same row.
+Only the store knows what an upload has received: the file's length, or S3's list of parts.  Finishing an upload moves
+the blob into place, or finds it there, inside the transaction that writes its row.  gc.py deletes under the same row
+lock, so the two can't interleave.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ MAX_OPEN_UPLOADS = 1_000
 def start(
     context: Context, actor: Actor, name: AdapterName, sha256: str, size: int, *, may_resume: bool = True
 ) -> Upload:
-    """Begin to send a blob, or find the actor's unfinished upload of the same one, with its offset.  PUBLISH.
+    """Start an upload, or find the actor's unfinished one of the same blob, with its offset.  PUBLISH.
 
-    may_resume: False for a sender that can't go on with what is there; it gets an upload beside that one.
-    Raises TooLarge, QuotaExceeded.  On S3 the upload has signed URLs for its parts; elsewhere it is appended to.
+    may_resume: False for a client that can't resume; it gets a separate upload.
+    Raises TooLarge, QuotaExceeded.  On S3 the upload has signed URLs for its parts; elsewhere the client appends to it.
     """
     blobs.check_announced(sha256, size)
     if size > context.settings.max_upload_bytes:
@@ -55,7 +55,7 @@ def start(
         return _open_upload(context, actor, name, sha256, size)
     with context.database.read() as session:
         found = _find_unfinished(session, context, actor, name, sha256, size)
-    # One that has nothing yet, or that somebody is sending right now, may be another push of the same user.
+    # An upload that is empty, or receiving bytes right now, may belong to another push of the same user.
     if found is not None and context.store.can_resume(found.store_key, size):
         return _describe(context, found, name)
     return _open_upload(context, actor, name, sha256, size)
@@ -81,7 +81,7 @@ def _find_unfinished(
 
 def _open_upload(context: Context, actor: Actor, name: AdapterName, sha256: str, size: int) -> Upload:
     with context.database.read() as session:
-        # Ask before the store is touched; the transaction below asks again.
+        # Check before touching the store; the transaction below checks again.
         check_may_publish(session, actor, name)
     key = context.store.begin(size)
     given_way: list[str] = []
@@ -130,7 +130,7 @@ def _check_open_uploads(session: Session, actor: Actor, now: datetime) -> None:
 def _make_way(
     session: Session, actor: Actor, name: AdapterName, sha256: str, size: int, namespace: NamespaceRow, now: datetime
 ) -> list[str]:
-    """Raise QuotaExceeded unless there is room.  Where there is none, one's own earlier try at the same bytes ends.
+    """Raise QuotaExceeded unless there is room; to make room, end the actor's earlier upload of the same blob.
 
     Returns what the store may drop.
     """
@@ -150,16 +150,16 @@ def _make_way(
 
 
 def get(context: Context, actor: Actor, upload_id: str) -> Upload:
-    """Raises UploadNotFound, also for an upload that somebody else began, or that expired."""
+    """Raises UploadNotFound, also for an upload that expired or that somebody else started."""
     row = _own(context, actor, upload_id)
     return _describe(context, row, AdapterName.parse(row.adapter))
 
 
 def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: ByteStream) -> Upload:
-    """Append what `stream` gives.  With the last byte the sha256 is verified and the blob stored (`done`).
+    """Append `stream`.  After the last byte, verify the sha256 and store the blob (`done`).
 
-    A stream that ends early keeps what came.  Raises UploadOffsetMismatch (details.offset), DigestMismatch
-    (the upload is dropped), TooLarge (more bytes than announced: nothing of the surplus is kept), StorageFull.
+    If the stream ends early, what arrived is kept.  Raises UploadOffsetMismatch (details.offset), DigestMismatch (the
+    upload is dropped), TooLarge (more bytes than announced: the surplus is dropped), StorageFull.
     """
     row = _own(context, actor, upload_id)
     name = AdapterName.parse(row.adapter)
@@ -175,7 +175,7 @@ def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: 
     except StreamBroken:
         return _describe(context, row, name)
     except (StorageFull, DiskFailed):
-        # A disk that is full or failing must not keep the half that it took.
+        # A full or failing disk must not keep the half that it wrote.
         _forget(context, row.id, row.store_key)
         raise
     if surplus:
@@ -187,7 +187,7 @@ def append(context: Context, actor: Actor, upload_id: str, offset: int, stream: 
 
 
 def complete(context: Context, actor: Actor, upload_id: str, parts: Sequence[tuple[int, str]]) -> Upload:
-    """Finish an upload in parts (number, etag): read back, verify, store.  Raises DigestMismatch."""
+    """Finish a multipart upload of (number, etag): read it back, verify, store.  Raises DigestMismatch."""
     row = _own(context, actor, upload_id)
     if row.done:
         return _describe(context, row, AdapterName.parse(row.adapter))
@@ -201,11 +201,11 @@ def _finish(context: Context, row: UploadRow, name: AdapterName) -> Upload:
     try:
         staged = context.store.verify(row.store_key, row.sha256, row.size)
     except UploadNotFound:
-        if not _is_done(context, row.id):  # else another sender of the same bytes came first
+        if not _is_done(context, row.id):  # else another upload of the same bytes finished first
             raise
         return _to_upload(row, name, row.size, done=True)
     except (DigestMismatch, StorageFull, DiskFailed):
-        # Not for a store that can't be read right now: all is there, and the sender may ask again.
+        # Keep it if the store just can't be read right now: all parts are there, and the client may retry.
         _forget(context, row.id, row.store_key)
         raise
     blobs.keep_staged(context, name, staged, lambda session: _mark_done(session, row.id))
@@ -219,7 +219,7 @@ def _is_done(context: Context, upload_id: str) -> bool:
 
 
 def abort(context: Context, actor: Actor, upload_id: str) -> None:
-    """Forget an unfinished upload and its bytes.  Those of a finished one stay, and count, until they are named."""
+    """Drop an unfinished upload and its bytes.  A finished one's bytes stay, and count, until something names them."""
     row = _own(context, actor, upload_id)
     _forget(context, row.id, row.store_key)
 
@@ -229,7 +229,7 @@ def _own(context: Context, actor: Actor, upload_id: str) -> UploadRow:
         row = session.get(UploadRow, upload_id)
         if row is None or row.user_id != actor.user_id or context.now() >= row.expires_at:
             raise UploadNotFound("There is no such upload of yours: it was finished, or it expired. Start a new one.")
-        # A role or a token that was taken away in between ends the upload too.
+        # Losing the role or the token in the meantime ends the upload too.
         permissions.require(session, actor, AdapterName.parse(row.adapter).namespace, Action.PUBLISH)
         return row
 
@@ -238,7 +238,7 @@ def _forget(context: Context, upload_id: str, key: str | None = None) -> None:
     try:
         context.database.transact(lambda session: _remove_row(session, upload_id))
     except HubError:
-        # The error that brought us here says more; a row without bytes ends with the upload's lifetime.
+        # Keep the original error, which says more; a row without bytes expires with the upload.
         pass
     finally:
         if key is not None:

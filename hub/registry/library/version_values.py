@@ -1,4 +1,4 @@
-"""Versions as values: the row of one, with what other rows hold of it: names, aliases, lineage, metrics, manifest."""
+"""Versions as values: a row with its related rows: names, aliases, lineage, metrics, manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hub.registry.values import Deprecated, Lineage, Metric, Version, Yanked
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What other rows hold of a version."""
+    """The rows related to a version."""
 
     created_by: str | None
     yanked_by: str | None
@@ -45,7 +45,7 @@ def describe(session: Session, row: AdapterRow, version: VersionRow, *, with_man
 def describe_many(
     session: Session, row: AdapterRow, versions: Sequence[VersionRow], *, with_manifest: bool = False
 ) -> list[Version]:
-    """Return the values of an adapter's versions, with one query per kind of thing that hangs on them."""
+    """Return the values of an adapter's versions, with one query per kind of related row."""
     ids = [version.id for version in versions]
     users = _names(session, UserRow, {version.created_by for version in versions} | {v.yanked_by for v in versions})
     bases = _names(session, BaseRow, {version.base_id for version in versions})
@@ -71,7 +71,7 @@ def describe_many(
 
 
 def to_version(row: VersionRow | Row[*tuple[Any, ...]], adapter: AdapterName, around: Around) -> Version:
-    """Return the value of one row of `versions`, with what hangs on it."""
+    """Return the value of one row of `versions`, with its related rows."""
     return Version(
         adapter=adapter,
         id=row.id,

@@ -1,4 +1,4 @@
-"""Versions: found by a ref, shown, yanked, deprecated, deleted, and how often they were downloaded."""
+"""Versions: find by ref, list, yank, deprecate, delete, and count downloads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resolve(context: Context, actor: Actor, ref: AdapterRef) -> Version:
 
 
 def find(session: Session, actor: Actor, ref: AdapterRef) -> tuple[AdapterRow, VersionRow]:
-    """Return the rows that a ref means.  Raises AdapterNotFound, VersionNotFound, AliasNotFound."""
+    """Return the rows that a ref names.  Raises AdapterNotFound, VersionNotFound, AliasNotFound."""
     row, _ = find_adapter(session, actor, ref.adapter)
     version = session.scalar(select(VersionRow).where(_matches(row, ref)).order_by(VersionRow.number.desc()).limit(1))
     if version is None or version.deleted_at is not None:
@@ -114,7 +114,7 @@ def children(context: Context, actor: Actor, ref: AdapterRef) -> tuple[Lineage, 
 
 
 def yank(context: Context, actor: Actor, name: AdapterName, number: int, reason: str) -> Version:
-    """Take a version out of `latest` and of alias moves; it stays readable by exact ref.  PUBLISH."""
+    """Exclude a version from `latest` and from alias moves; it stays readable by exact ref.  PUBLISH."""
     adapters.check_reason(reason)
 
     def work(session: Session) -> Version:
@@ -149,7 +149,7 @@ def unyank(context: Context, actor: Actor, name: AdapterName, number: int) -> Ve
 def deprecate(
     context: Context, actor: Actor, name: AdapterName, number: int, reason: str | None, successor: str | None = None
 ) -> Version:
-    """Point a version to a successor (any ref); a reason of None takes the mark away.  PUBLISH."""
+    """Deprecate a version in favour of a successor (any ref); a reason of None undoes it.  PUBLISH."""
     adapters.check_deprecation(reason, successor)
 
     def work(session: Session) -> Version:
@@ -174,9 +174,9 @@ def deprecate(
 
 
 def delete(context: Context, actor: Actor, name: AdapterName, number: int) -> None:
-    """Delete a version inside 72 hours of its publishing; the number is never used again.  OWN.
+    """Delete a version within 72 hours of its publishing; the number is never used again.  OWN.
 
-    Raises Conflict when it is older, or when an alias still points to it.
+    Raises Conflict if it is older, or if an alias still points to it.
     """
 
     def work(session: Session) -> None:
@@ -215,9 +215,9 @@ def _newest_commit(session: Session, row: AdapterRow) -> str | None:
 
 
 def count_download(context: Context, actor: Actor, version_id: int, visitor: str | None = None) -> bool:
-    """Count a download, once per user, version and day; anonymous ones by `visitor` (any stable text)."""
+    """Count a download once per user, version and day; `visitor` (any stable text) identifies anonymous users."""
     who = f"user:{actor.user_id}" if actor.user_id is not None else f"visitor:{visitor or ''}"
-    # Nothing about a visitor is kept but whether it is the same one, and that for a day.
+    # Store only what recognises the same visitor again, and only for a day.
     day = context.now().strftime("%Y-%m-%d")
     key = hashlib.sha256(f"{day}:{version_id}:{who}".encode()).hexdigest()
     with context.database.read() as session:
@@ -229,7 +229,7 @@ def count_download(context: Context, actor: Actor, version_id: int, visitor: str
         row = insert(DownloadRow).values(version_id=version_id, day=day, visitor=key).on_conflict_do_nothing()
         if session.scalar(row.returning(DownloadRow.version_id)) is None:
             return False
-        # The adapter first, as all who change one of its versions (row_locks.py).
+        # Lock the adapter first, as every change of its versions does (row_locks.py).
         session.execute(
             update(AdapterRow)
             .where(AdapterRow.id == select(VersionRow.adapter_id).where(VersionRow.id == version_id).scalar_subquery())
