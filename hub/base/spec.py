@@ -82,6 +82,7 @@ class BaseSpec:
     missing: parameters that the config says and the files don't have, where the architecture is known.
     loaded: the same base by the names that the loaded model gives, where they differ and are known.
     rename: returns a module's name of today, of one that an older version of the architecture had; None: none had.
+    tied: further names of tensors that are counted once, where they are known.
     """
 
     architecture: str | None
@@ -98,6 +99,7 @@ class BaseSpec:
     missing: tuple[str, ...] = ()
     loaded: BaseSpec | None = field(default=None, repr=False)
     rename: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+    tied: Mapping[str, TensorShape] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_folder(cls, path: Path | str, *, fingerprint: bool = True) -> BaseSpec:

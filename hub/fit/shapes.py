@@ -121,7 +121,8 @@ def _parameter_misfits(module: str, tensors: Mapping[str, TensorEntry], base: Ba
 
 
 def _own_parameter(module: str, parameter: str, base: BaseSpec) -> TensorShape | None:
-    own = base.tensors.get(f"{module}.{parameter}")
+    name = f"{module}.{parameter}"
+    own = base.tensors.get(name) or base.tied.get(name)
     tied = base.modules.get(module)
     if own is None and parameter == "weight" and tied is not None:
         return TensorShape((tied.out_features, tied.in_features), "")

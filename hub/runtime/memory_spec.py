@@ -41,13 +41,17 @@ def places_of(base: nn.Module) -> BaseSpec:
     config = getattr(base, "config", None)
     packed = {f"{name}.weight": module for name, module in base.named_modules() if dense.is_four_bit(module)}
     names = getattr(config, "architectures", None) or [type(base).__name__]
+    tensors = {name: _shape(name, value, packed) for name, value in base.named_parameters()}
+    every = base.named_parameters(remove_duplicate=False)
     return BaseSpec(
         architecture=names[0],
         model_type=getattr(config, "model_type", None),
         config={},
-        tensors={name: _shape(name, value, packed) for name, value in base.named_parameters()},
+        tensors=tensors,
         modules=dict(_module_shapes(base)),
         rename=_renaming(base),
+        # PEFT saves a tied parameter under any of its names, e.g. BERT's decoder.bias.
+        tied={name: _shape(name, value, packed) for name, value in every if name not in tensors},
     )
 
 

@@ -110,6 +110,8 @@ def test_any_placement_means_what_it_means_to_peft(module, targets, excluded, la
               "layers_pattern": pattern, "modules_to_save": saved}  # fmt: skip
     if layers == [] and pattern:
         return  # PEFT takes it, and means nothing by it
+    if any(f"{name}." in f"{module}." for name in saved or ()):
+        return  # PEFT stores it whole, and raises TypeError where it is targeted too: tests/fit/test_saved_modules.py
     found = check_target_module_exists(PeftLoraConfig(**fields), module)
     expected = bool(found) and not isinstance(found, _ExcludedModule)
     assert targeted(read(**fields), {module: ModuleShape("linear", 1, 1)}) == ([module] if expected else [])

@@ -11,6 +11,7 @@ import torch
 from hub.errors import Conflict, Incompatible, Unsupported
 from tests.runtime import support
 from tests.runtime.support import in_thread, load_model, logits, relative_error, write_adapter
+from tests.support.threads import run_async
 
 TARGETS = support.targets_of("llama")
 ROWS = torch.tensor([[5, 17, 3, 88], [9, 1, 30, 12], [44, 2, 8, 61]])
@@ -182,7 +183,7 @@ def test_tasks_in_one_thread_keep_their_own_adapters_in_compiled_code(bases, fol
         await asyncio.gather(run(folders[1]), run(folders[2]))
 
     expected = {folder: logits(eager, ROWS, adapters=folder) for folder in folders}
-    asyncio.run(both())
+    run_async(both())
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 
 from hub.errors import Conflict, InvalidRequest
 from tests.runtime.support import load_model, logits, write_adapter
+from tests.support.threads import run_async
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_tasks_that_take_turns_compute_their_own_adapters(model, folders, says):
     async def together():
         return await asyncio.gather(run(folders[1]), run(folders[2]))
 
-    assert asyncio.run(together()) == [[folders[1]] * 3, [folders[2]] * 3]
+    assert run_async(together()) == [[folders[1]] * 3, [folders[2]] * 3]
     assert says() == folders[0]
 
 
@@ -61,7 +62,7 @@ def test_a_task_or_thread_that_asyncio_starts_in_a_block_has_its_choice(model, f
             await asyncio.sleep(0)
         return await task, says()
 
-    assert asyncio.run(inside()) == (folders[1], folders[0])
+    assert run_async(inside()) == (folders[1], folders[0])
 
 
 def test_an_executor_s_thread_has_the_shared_choice(model, folders, says):
@@ -127,7 +128,7 @@ def test_async_generators_compute_their_own_adapters(model, folders, says):
         await second.aclose()
         return seen, says()
 
-    assert asyncio.run(together()) == ([(folders[1], folders[2])] * 2, folders[0])
+    assert run_async(together()) == ([(folders[1], folders[2])] * 2, folders[0])
 
 
 def test_a_context_manager_around_using_holds_for_its_block(model, folders, says):

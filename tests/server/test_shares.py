@@ -16,6 +16,7 @@ from hub.web.server.shares import Crowd, FairPool, Full, Turns
 from tests.attack.slow_clients import PING, Fate
 from tests.server.wire import connect, read_all, status_of
 from tests.support.server import running_server
+from tests.support.threads import run_async
 
 
 @dataclass(eq=False)
@@ -73,7 +74,7 @@ def test_an_address_that_waits_for_threads_leaves_one_to_others() -> None:
         assert all(await asyncio.gather(*crowd))
         return done
 
-    assert asyncio.run(scene()) == ["one", "many"]
+    assert run_async(scene()) == ["one", "many"]
 
 
 def test_lines_of_addresses_take_turns() -> None:
@@ -90,7 +91,7 @@ def test_lines_of_addresses_take_turns() -> None:
         await asyncio.gather(held, *waiting)
         return order
 
-    assert asyncio.run(scene()).index("b") <= 1
+    assert run_async(scene()).index("b") <= 1
 
 
 def test_what_fails_in_a_thread_fails_for_its_caller_alone() -> None:
@@ -100,7 +101,7 @@ def test_what_fails_in_a_thread_fails_for_its_caller_alone() -> None:
             await pool.run("a", lambda: 1 // 0)
         return await pool.run("a", lambda: 7)
 
-    assert asyncio.run(scene()) == 7
+    assert run_async(scene()) == 7
 
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n"
@@ -161,6 +162,6 @@ def test_a_crowd_of_one_address_leaves_the_loop_to_others_in_each_round() -> Non
         await asyncio.gather(*[go("many") for _ in range(9)], go("one"))
         return order
 
-    order = asyncio.run(scene())
+    order = run_async(scene())
     assert order.index("one") <= 2
     assert order.count("many") == 9

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -23,3 +25,10 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(call, range(count)))
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own: a browser's tests leave one running in the thread of all tests."""
+    context = copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, asyncio.run, work).result()

@@ -50,7 +50,8 @@ def assert_close(ours, x, dense, bias=None):
         exact, bound = exact + bias.double(), bound + (exact + bias.double()).abs() * EPSILON
     assert ours.shape == exact.shape
     assert bool(((ours.double() - exact).abs() <= bound).all())
-    assert bool((ours.double() - exact).norm() <= 2e-6 * exact.norm())
+    if exact.numel() >= 64:  # of a few sums, each may have cancelled to nearly nothing
+        assert bool((ours.double() - exact).norm() <= 2e-6 * exact.norm())
 
 
 def test_more_than_one_way_is_tested_here():
