@@ -1,4 +1,4 @@
-"""Access to gated adapters on the Hugging Face wire: asked for, listed, granted, accepted, rejected."""
+"""Access to gated adapters on the Hugging Face wire: request, list, grant, accept, reject."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .upload import json_body
 
 
 def ask_access(namespace: str, name: str) -> Response:
-    """Ask to read a gated adapter."""
+    """Request access to a gated adapter."""
     return jsonify(_to_json(registry().gates.ask(current_actor(), repo_name(namespace, name))))
 
 
 def list_requests(namespace: str, name: str, status: str) -> Response:
-    """List the requests that stand so."""
+    """List the requests in one state."""
     found = registry().gates.list(current_actor(), repo_name(namespace, name), _status(status))
     return jsonify([_to_json(request) for request in found])
 
 
 def grant_access(namespace: str, name: str) -> Response:
-    """Let a user read, asked or not."""
+    """Grant a user access, requested or not."""
     repo, body = repo_name(namespace, name), json_body()
     return jsonify(_to_json(registry().gates.grant(current_actor(), repo, str(body.get("user") or ""))))
 
 
 def handle_request(namespace: str, name: str) -> Response:
-    """Accept a request, reject it, or let it wait again."""
+    """Accept a request, reject it, or reset it to pending."""
     repo, body = repo_name(namespace, name), json_body()
     reason = body.get("rejectionReason")
     user = str(body.get("user") or "") or _asked_by(repo, str(body.get("requestId") or ""))

@@ -1,15 +1,15 @@
 """The Hugging Face wire: with `HF_ENDPOINT` set to this server, stock clients take it for the Hub.
 
-    names.py        repositories, revisions, files: what they are here
-    errors.py       errors, so that each client raises its own right exception
+    names.py        repositories, revisions, files: what they map to here
+    errors.py       errors, so that each client raises the right exception of its own
     files.py        resolve, tree, paths-info
     info.py         model_info, lists, refs, commits, whoami
-    upload.py       preupload, LFS, commit          commit.py      what a commit says
-    access.py       who may read what is gated
+    upload.py       preupload, LFS, commit          commit.py      the lines of a commit
+    access.py       requests for access to gated adapters
     manage.py       create, delete, settings, tags, the card's check
-    signing.py      addresses that carry a right by themselves
-    upstream.py     repositories that are held elsewhere
-    telemetry.py    what hf_xet reports of itself
+    signing.py      signed URLs and Xet's tokens
+    upstream.py     the proxy for an upstream hub's repositories
+    telemetry.py    the reports that hf_xet sends
     xet_routes.py   uploads through Xet             xet_reads.py   downloads
 
 This file is the map: one line per address.  The rules live in those modules; the registry knows none of them.
@@ -91,10 +91,10 @@ XET_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/api/xet/<period>/<space>/v1/shards", xet_routes.put_shard),
 )
 
-# What speaks no token of ours: answered alike whether the adapter is there or not.
+# Requests without our token: the answer is the same whether the adapter exists or not.
 GIT_ROUTES: tuple[tuple[str, str, View], ...] = (("GET", f"{REPO}/info/refs", manage.refuse_git),)
 
-# What is not kept here must still be told so in the client's own words.
+# Kinds of repositories that we don't keep still need an error that the client understands.
 MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/api/models/<name>", info.missing),
     ("GET", "/api/models/<name>/refs", info.missing),
@@ -107,7 +107,7 @@ MISSING_ROUTES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/<any(datasets, spaces, kernels):kind>/<filepath:name>", info.missing),
 )
 
-# Routes that read their body in parts; the application's own limit is for bodies that are read whole.
+# Routes that stream their body; the application's size limit is for bodies read whole into memory.
 BODY_LIMITS: dict[str, Callable[[ServerSettings], int]] = {
     "hf.commit": lambda _: commit.MAX_BODY_BYTES,
     "hf.lfs_put": lambda settings: settings.max_upload_bytes,
@@ -117,7 +117,7 @@ BODY_LIMITS: dict[str, Callable[[ServerSettings], int]] = {
 
 
 def install(app: Flask, _registry: Registry, _settings: ServerSettings) -> tuple[Blueprint, ...]:
-    """Let `app` speak the Hugging Face wire; return the blueprint, which reads no cookie."""
+    """Add the Hugging Face wire to `app`; return its blueprint, which reads no cookies."""
     blueprint = make_blueprint()
     app.register_blueprint(blueprint)
     app.wsgi_app = DropTelemetry(app.wsgi_app)  # type: ignore[method-assign]
@@ -138,7 +138,7 @@ def make_blueprint() -> Blueprint:
 
 @cache
 def _or_upstream(view: View) -> View:
-    """Let the upstream answer for a repository that isn't here.  One view of several rules stays one."""
+    """Ask the upstream for a repository that isn't here.  A view used by several rules is wrapped once."""
 
     @wraps(view)
     def answer(**args: str) -> Any:

@@ -1,4 +1,4 @@
-"""Commits on the Hugging Face wire: lines of JSON, applied to the tree that they were made from.
+"""Commits on the Hugging Face wire: lines of JSON, applied to the parent's tree.
 
 {"key": "header",        "value": {"summary", "description", "parentCommit"?}}
 {"key": "file",          "value": {"path", "content", "encoding": "base64"}}
@@ -33,7 +33,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the commit says of itself.  parent: the commit that it was made from, if the client insists on it."""
+    """A commit's first line.  parent: the commit that it must be based on, if the client insists."""
 
     title: str
     description: str
@@ -54,7 +54,7 @@ class PutBytes:
 
 @dataclass(frozen=True, slots=True)
 class PutBlob:
-    """A file whose bytes were uploaded before.  size: None when a file of the tree is copied."""
+    """A file whose bytes are already uploaded.  size: None if it copies a file of the tree."""
 
     path: str
     sha256: str
@@ -73,7 +73,7 @@ Operation = Header | PutBytes | PutBlob | Delete
 
 
 def read_operations(stream: Stream) -> Iterator[Operation]:
-    """Yield a commit's operations one by one; only one line is in memory.  Raises InvalidRequest or TooLarge."""
+    """Yield a commit's operations one by one, with only one line in memory.  Raises InvalidRequest or TooLarge."""
     for number, line in enumerate(_lines(stream), start=1):
         try:
             entry = load(line)
@@ -84,7 +84,7 @@ def read_operations(stream: Stream) -> Iterator[Operation]:
 
 
 def apply(operations: Iterable[PutBytes | PutBlob | Delete], tree: Mapping[str, str]) -> dict[str, str]:
-    """Return `tree` (path -> sha256) after the operations.  Raises FileNotFound for a deletion of nothing."""
+    """Return `tree` (path -> sha256) after the operations.  Raises FileNotFound if a deletion matches nothing."""
     changed = dict(tree)
     for operation in operations:
         if isinstance(operation, Delete):
@@ -100,7 +100,7 @@ def as_stream(file: PutBytes) -> io.BytesIO:
 
 
 def _below(operation: Delete, tree: Mapping[str, str]) -> list[str]:
-    """Return the paths that a deletion means.  A client can't always tell a folder from a file."""
+    """Return the paths that a deletion covers.  A client can't always tell a folder from a file."""
     prefix = operation.path.rstrip("/") + "/"
     found = [path for path in tree if path == operation.path] if not operation.folder else []
     found = found or [path for path in tree if path.startswith(prefix)]

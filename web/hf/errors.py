@@ -1,4 +1,4 @@
-"""Errors in the Hugging Face wire's words, so that each client raises its own right exception.
+"""Errors in the Hugging Face wire's terms, so that each client raises the right exception of its own.
 
 | here                          | on the wire                                                      |
 |-------------------------------|------------------------------------------------------------------|
@@ -10,7 +10,7 @@
 | anything else                 | its own status, X-Error-Message                                  |
 
 Without X-Error-Code a 404 makes `file_exists` raise; a 401 that doesn't say that the *token* is bad reads as "no such
-repository".  The message stands in the header (shown word for word) and in the body.
+repository".  The message is in the header, which clients show verbatim, and in the body.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def answer(error: Exception) -> BaseResponse:
 
 
 def warn(response: Response, topic: str, text: str) -> Response:
-    """Let stock clients print a warning, once per topic and process."""
+    """Make stock clients print a warning, once per topic and process."""
     response.headers.add("X-HF-Warning", f"{_header_text(topic.replace(';', ','))}; {_header_text(text)}")
     return response
 
 
 def _status(error: HubError) -> int:
     if isinstance(error, errors.AdapterNotFound | errors.NamespaceNotFound):
-        # The Hub answers so, and clients tell "log in first" from "there is none" by it.
+        # The Hub does the same: clients use it to tell "log in first" from "there is none".
         return 404 if request.headers.get("Authorization") else 401
     return error.status
 
@@ -83,7 +83,7 @@ def _asked_repo() -> str:
 
 
 def _header_text(text: str) -> str:
-    """Return `text` as a header can carry it: ASCII, in one line."""
+    """Return `text` in a form valid in a header: ASCII, on one line."""
     flat = " ".join(text.translate(_ASCII).split())
     plain = unicodedata.normalize("NFKD", flat).encode("ascii", "ignore").decode()
     return plain if len(plain) <= _MAX_HEADER_CHARACTERS else plain[: _MAX_HEADER_CHARACTERS - 3] + "..."

@@ -58,7 +58,7 @@ def tree(namespace: str, name: str, revision: str, path: str = "") -> Response:
 
 
 def paths_info(namespace: str, name: str, revision: str) -> Response:
-    """Return the entries of the paths that exist among those asked for; paths that don't are left out."""
+    """Return the entries of the requested paths, without those that don't exist."""
     found = tree_at(current_actor(), repo_name(namespace, name), revision)
     files = [WireFile.of(file) for file in found.files]
     known = {str(entry["path"]): entry for entry in _folders(files, "") + [_entry(file) for file in files]}
@@ -71,7 +71,7 @@ def paths_info(namespace: str, name: str, revision: str) -> Response:
 
 
 def _open(actor: Actor, repo: AdapterName, revision: str, path: str) -> StoredFile:
-    """Open a file; say in which commit it is missing, where it is, as clients want to know."""
+    """Open a file.  If it is missing, the error names the commit, which clients expect."""
     try:
         return registry().commits.open_file(actor, repo, plain_revision(revision), path)
     except FileNotFound as error:
@@ -80,7 +80,7 @@ def _open(actor: Actor, repo: AdapterName, revision: str, path: str) -> StoredFi
 
 
 def _is_download(response: Response, path: str) -> bool:
-    """Whether this answer starts to send the weights: what the Hub counts, too."""
+    """Whether this answer sends the weights from their start: the Hub counts the same."""
     starts = response.status_code in {200, 302} or (
         response.status_code == 206 and response.headers.get("Content-Range", "").startswith("bytes 0-")
     )
@@ -94,7 +94,7 @@ def _entry(file: WireFile) -> dict[str, Any]:
 
 
 def _folders(files: Iterable[WireFile], below: str) -> list[dict[str, Any]]:
-    """Return the entries of the folders that hold `files`, down from `below`."""
+    """Return the entries of all folders under `below` that hold `files`."""
     names = {
         str(parent)
         for file in files
@@ -105,7 +105,7 @@ def _folders(files: Iterable[WireFile], below: str) -> list[dict[str, Any]]:
 
 
 def _folder_id(path: str) -> str:
-    """Return an id of git's form.  Nobody compares folders: it only has to look like one and to stay the same."""
+    """Return an id in git's form.  No client compares folders, so it only has to be well-formed and stable."""
     return hashlib.sha1(b"tree " + path.encode(), usedforsecurity=False).hexdigest()
 
 

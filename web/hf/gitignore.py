@@ -12,14 +12,14 @@ MAX_RULES = 500
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line: the pattern's parts between slashes, whether it takes back (`!`), whether only folders fit (`…/`)."""
+    """One line: its parts between slashes, whether it negates (`!`), whether it is only for folders (`…/`)."""
 
     parts: tuple[str, ...]
     negated: bool
     folders_only: bool
 
     def fits(self, path: Sequence[str]) -> bool:
-        """Whether the parts of a path fit, in time that grows with their numbers only."""
+        """Whether the parts of a path match, in time that depends on their number only."""
         places = {0}
         for part in self.parts:
             if part == "**":
@@ -33,13 +33,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """Rules in order; the last that fits decides."""
+    """Rules in order; the last match decides."""
 
     rules: tuple[Rule, ...]
 
     @classmethod
     def parse(cls, text: str) -> IgnoreRules:
-        """Read at most 500 rules of at most 64 KB together; what follows is left out."""
+        """Read at most 500 rules of at most 64 KB together; the rest is ignored."""
         lines = text[:MAX_BYTES].splitlines()
         return cls(tuple(rule for line in lines if (rule := _parse_line(line)))[:MAX_RULES])
 
@@ -66,7 +66,7 @@ def _parse_line(line: str) -> Rule | None:
     pattern = text.rstrip("/")
     if not pattern:
         return None
-    # A pattern with a slash in it counts from the top; one without fits at any depth.
+    # A pattern with a slash is anchored at the top; one without matches at any depth.
     prefix = () if "/" in pattern else ("**",)
     parts = (*prefix, *(part for part in pattern.split("/") if part))
     return Rule(parts, negated, folders_only=text.endswith("/"))

@@ -1,4 +1,4 @@
-"""What the Hugging Face wire tells about repositories: info, lists, refs, commits, and who is asking."""
+"""Repository metadata on the Hugging Face wire: info, lists, refs, commits, whoami."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def commits(namespace: str, name: str, revision: str) -> Response:
 
 
 def whoami() -> Response:
-    """Say who is asking, in which namespaces they may do something, and what their token may do."""
+    """Return the caller, the namespaces in which they have a role, and their token's rights."""
     actor = current_actor()
     if actor.user is None:
         raise Unauthenticated("Nobody is logged in: send a token.")
@@ -128,7 +128,7 @@ def whoami() -> Response:
 
 
 def known_harnesses() -> Response:
-    """Answer newer clients that none is known: they keep that for a day, and ask once more at each start otherwise."""
+    """Answer newer clients with none, which they cache for a day; after an error they would ask at every start."""
     return jsonify({"standardEnvVars": [], "harnesses": {}})
 
 
@@ -137,7 +137,7 @@ def role_in_org(role: str) -> str:
 
 
 def repositories_of(namespace: str) -> Response:
-    """List the repositories of a namespace with their sizes, as `hf repos ls --namespace` asks for them."""
+    """List the repositories of a namespace with their sizes, for `hf repos ls --namespace`."""
     page = _search(Query(having={"namespace": (namespace,)}, limit=_query_limit(), with_facets=False))
     return jsonify([_repository(adapter) for adapter in page.items])
 
@@ -160,7 +160,7 @@ def overview(namespace: str) -> Response:
 
 
 def auth_check(namespace: str, name: str) -> Response:
-    """Answer 200 to who may read a repository's files.  Raises Gated for who may only see its card."""
+    """Answer 200 if the caller may read a repository's files.  Raises Gated if they may only see its card."""
     tree = tree_at(current_actor(), repo_name(namespace, name), MAIN)
     registry().adapters.check_gate(current_actor(), tree.adapter.name)
     return jsonify({})
@@ -184,7 +184,7 @@ def _query() -> Query:
 
 
 def _sort_filter(value: str, having: dict[str, list[str]]) -> None:
-    """Put one filter of the Hub's into the field that it is here: `base_model:adapter:X`, `license:mit`, a tag."""
+    """Translate one of the Hub's filters into a field of our query: `base_model:adapter:X`, `license:mit`, a tag."""
     kind, colon, rest = value.partition(":")
     if not value or value in _EVERY_ADAPTER_IS:
         return
@@ -197,7 +197,7 @@ def _sort_filter(value: str, having: dict[str, list[str]]) -> None:
 
 
 def _search(query: Query) -> Page:
-    """Search; a plain filter that is no adapter's tag may be a task, which is a tag on the Hub."""
+    """Search.  A plain filter that matches no tag may be a task: on the Hub, tasks are tags."""
     page = registry().adapters.search(current_actor(), query)
     tags = query.having.get("tag", ())
     if page.total or not tags or query.having.get("task"):
@@ -207,7 +207,7 @@ def _search(query: Query) -> Page:
 
 
 def _query_limit() -> int:
-    """Return how many to give on this page: clients follow the Link header until they have their own `limit`."""
+    """Return the page's size: clients follow the Link header until they have `limit` results."""
     return max(1, min(_number("limit", 100), 100))
 
 
@@ -217,7 +217,7 @@ def _next_url(cursor: str) -> str:
 
 
 def _summary(adapter: Adapter) -> dict[str, Any]:
-    """Return what lists and `model_info` have in common."""
+    """Return the fields that lists and `model_info` share."""
     return {
         "_id": f"{adapter.id:024x}",
         "id": str(adapter.name),

@@ -26,7 +26,7 @@ from .upload import json_body
 
 
 def create_repo() -> Response:
-    """Create an empty adapter; 409 with its address if it is there already."""
+    """Create an empty adapter; 409 with its URL if it exists."""
     actor, body = _signed_in(), json_body()
     repo = _named(body)
     if body.get("type") not in (None, "model"):
@@ -43,7 +43,7 @@ def create_repo() -> Response:
 
 
 def _is_new_private(actor: Actor, repo: AdapterName, body: dict[str, Any]) -> bool:
-    """Whether a new adapter is private: as its maker says, else as its namespace is."""
+    """Whether a new adapter is private: as the request says, else as its namespace is."""
     said = _is_private(body)
     if said is not None:
         return said
@@ -53,13 +53,13 @@ def _is_new_private(actor: Actor, repo: AdapterName, body: dict[str, Any]) -> bo
 
 
 def delete_repo() -> Response:
-    """Delete an adapter, as far as the registry lets its owner."""
+    """Delete an adapter, within the registry's limits for owners."""
     registry().adapters.delete(_signed_in(), _named(json_body()))
     return jsonify({})
 
 
 def move_repo() -> Response:
-    """Refuse: a name that was used once stays with its content."""
+    """Refuse: a name is never reused for other content."""
     _signed_in()
     body = json_body()
     raise Forbidden(
@@ -83,7 +83,7 @@ def settings(namespace: str, name: str) -> Response:
 
 
 def create_tag(namespace: str, name: str, revision: str) -> Response:
-    """Make an alias for the version that a revision means.  409 if the name is taken."""
+    """Create an alias of the version that a revision names.  409 if the name is taken."""
     actor, repo = _signed_in(), repo_name(namespace, name)
     tag = str(json_body().get("tag") or "").removeprefix("refs/tags/")
     found = tree_at(actor, repo, revision)
@@ -110,7 +110,7 @@ def delete_tag(namespace: str, name: str, tag: str) -> Response:
 
 
 def create_branch(namespace: str, name: str, branch: str) -> Response:
-    """Let a branch go out from a version: what is committed to it never becomes the latest.  409 if it is there."""
+    """Create a branch at a version; its versions are never the latest.  409 if it exists."""
     actor, repo = _signed_in(), repo_name(namespace, name)
     wanted = branch.removeprefix("refs/heads/")
     known = {MAIN, *(each.name for each in registry().lanes.branches(actor, repo))}
@@ -132,12 +132,12 @@ def delete_branch(namespace: str, name: str, branch: str) -> Response:
 
 
 def squash(namespace: str, name: str, branch: str) -> Response:
-    """Refuse: what was published stays as it was."""
+    """Refuse: published versions never change."""
     raise Forbidden(f"The history of {repo_name(namespace, name)} can't be squashed: published versions never change.")
 
 
 def refuse_git(namespace: str, name: str) -> Response:
-    """Tell `git clone` that there is no git here, and what there is: it prints a plain text beside an error."""
+    """Tell `git clone` that there is no git here, and what to use instead: git prints a plain-text error body."""
     repo = f"{namespace}/{name.removesuffix('.git')}"
     text = f"lorahub keeps versions, no git repositories. Download one with: hf download {repo}\n"
     return Response(text, 404, mimetype="text/plain")
@@ -157,8 +157,8 @@ def validate_yaml() -> Response:
 
 
 def _card_problem(content: str) -> str | None:
-    """Return what is wrong with a card's front matter, as far as clients and the catalog rely on it."""
-    front = split_front_matter(content.lstrip())[0]  # clients look behind empty lines, too
+    """Return what is wrong with the parts of a card's front matter that clients and the catalog use."""
+    front = split_front_matter(content.lstrip())[0]  # clients skip leading empty lines, too
     index = front.fields.get("model-index")
     if not front.problem and index is not None and not _is_model_index(index):
         return '"model-index" must be a list of objects with a name and results.'
@@ -170,7 +170,7 @@ def _is_model_index(index: object) -> bool:
 
 
 def _signed_in() -> Actor:
-    """Return the caller.  Raises Unauthenticated for an anonymous one."""
+    """Return the caller.  Raises Unauthenticated if anonymous."""
     actor = current_actor()
     if actor.is_anonymous:
         raise Unauthenticated("Log in first: this takes a token. Run `hf auth login`, or set HF_TOKEN.")
@@ -178,7 +178,7 @@ def _signed_in() -> Actor:
 
 
 def _named(body: dict[str, Any]) -> AdapterName:
-    """Return the adapter that a body names; without an organization it is the caller's own."""
+    """Return the adapter that a body names; without an organization, it is in the caller's own namespace."""
     name = str(body.get("name") or "")
     organization = body.get("organization") or current_actor().user
     return AdapterName.parse(name if "/" in name else f"{organization}/{name}")

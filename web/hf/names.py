@@ -1,4 +1,4 @@
-"""Reading the Hugging Face wire: repositories, revisions, and the tree that a revision means.
+"""Names on the Hugging Face wire: repositories, revisions, and the tree that a revision names.
 
 | on the wire              | here                                                        |
 |--------------------------|-------------------------------------------------------------|
@@ -32,7 +32,7 @@ _REF_PREFIXES = ("refs/heads/", "refs/tags/", "refs/draft/")
 
 
 def repo_name(namespace: str, name: str) -> AdapterName:
-    """Return the adapter that `namespace/name` names.  Raises AdapterNotFound for what can't be one."""
+    """Return the adapter's name for `namespace/name`.  Raises AdapterNotFound if it can't be one."""
     try:
         return AdapterName.parse(f"{namespace}/{name}")
     except InvalidRef as error:
@@ -47,7 +47,7 @@ def tree_at(actor: Actor, name: AdapterName, revision: str) -> Tree:
 def plain_revision(revision: str) -> str:
     """Return `refs/tags/v2` as `v2`, `refs/heads/main` as `main`, `refs/draft/me` as `draft/me`, others as they are.
 
-    Raises VersionNotFound for what can't name a revision here, e.g. a pull request's.
+    Raises VersionNotFound for a ref that can't exist here, e.g. a pull request's.
     """
     prefix = next((each for each in _REF_PREFIXES if revision.startswith(each)), "")
     plain = revision.removeprefix("refs/" if prefix == "refs/draft/" else prefix)
@@ -58,7 +58,7 @@ def plain_revision(revision: str) -> str:
 
 
 def has_object_store() -> bool:
-    """Whether bytes come from, and may go straight to, an object store, by signed URLs."""
+    """Whether clients transfer bytes directly from and to an object store, by signed URLs."""
     return settings().store.startswith("s3:")
 
 
@@ -73,7 +73,7 @@ def is_lfs(path: str, size: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WireFile:
-    """A file as the wire names it: by git's id and by its ETag, without the quotes."""
+    """A file with its names on the wire: git's id, and the ETag without quotes."""
 
     path: str
     size: int
@@ -90,7 +90,7 @@ class WireFile:
 
     @property
     def oid(self) -> str:
-        """The git blob id: of the bytes, or of the pointer that git keeps for an LFS file."""
+        """The git blob id of the bytes or, for an LFS file, of its pointer."""
         if self.git_sha1 is not None and not self.is_lfs:
             return self.git_sha1
         return git_blob_id(lfs_pointer(self.sha256, self.size))
@@ -116,5 +116,5 @@ def git_blob_id(data: bytes) -> str:
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:
-    """Return the text that git keeps in place of an LFS file.  Source: git-lfs, docs/spec.md."""
+    """Return the text that git stores in place of an LFS file.  Source: git-lfs, docs/spec.md."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()

@@ -1,8 +1,8 @@
-"""Addresses and tokens that carry a right by themselves: for requests that Hugging Face clients send without ours.
+"""Signed URLs and tokens, for requests that Hugging Face clients send without our token.
 
-A client sends no token to an upload address, and Xet has tokens of its own.  Both are signed here, for one adapter and
-a short time, with the rights of the one who asked and never more: a role that was taken away since, or a token that was
-revoked, is gone here, too.
+A client sends no token to an upload URL, and Xet has tokens of its own.  Both are signed here, for one adapter and a
+short time.  They never grant more than the signer's current rights: losing a role or revoking the token takes effect
+here, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ XET_TOKEN_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a signature stands for: an actor, the adapter that it is limited to, and what the signer noted."""
+    """What a signature grants: an actor, the adapter that it is limited to, and the signer's own data."""
 
     actor: Actor
     repo: AdapterName
@@ -42,7 +42,7 @@ def sign(purpose: str, actor: Actor, repo: AdapterName, **claims: Any) -> str:
 
 
 def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Grant:
-    """Return what `sign` wrote.  Raises `refusal` if it is forged, for another purpose, or too old."""
+    """Return what `sign` wrote.  Raises `refusal` if it is forged, for another purpose, or expired."""
     try:
         claims: dict[str, Any] = _serializer(purpose).loads(text, max_age=max_age_seconds)
     except BadSignature as error:
@@ -54,7 +54,7 @@ def read(purpose: str, text: str, max_age_seconds: int, refusal: HubError) -> Gr
 
 
 def signer_of(registry: Registry, text: str) -> str | None:
-    """Return who made this token of Xet, whatever became of the right since; None for any other text, or nobody."""
+    """Return who signed this Xet token, even if the right is gone; None for any other text or an unknown signer."""
     if text.startswith(PREFIX):
         return None
     for purpose in (XET_WRITE, XET_READ):
@@ -65,10 +65,10 @@ def signer_of(registry: Registry, text: str) -> str | None:
 
 
 def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id: int | None) -> Actor | None:
-    """Return the signer as it is now; None if the token that it used is no longer good."""
+    """Return the signer with its current rights; None if the token it used is no longer valid."""
     if user is None:
         return ANONYMOUS
-    if token_id is None:  # nobody signs without a token, so whoever wrote this was not asked for one
+    if token_id is None:  # named users always sign with a token: refuse
         return None
     actor = registry().users.actor_for(user, [scope for scope in SCOPES if scope in scopes], namespace)
     now = datetime.now(UTC)
@@ -77,7 +77,7 @@ def _actor(user: str | None, scopes: list[str], namespace: str | None, token_id:
         for t in registry().tokens.list(actor)
         if t.revoked_at is None and (t.expires_at is None or t.expires_at > now)
     )
-    # What this actor signs in turn has to end with the same token.
+    # Whatever this actor signs in turn must be revoked with the same token.
     return replace(actor, token_id=token_id) if any(token.id == token_id for token in good) else None
 
 

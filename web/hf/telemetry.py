@@ -1,9 +1,9 @@
-"""What hf_xet reports of itself: taken, and dropped.
+"""hf_xet's telemetry: accepted, and dropped.
 
-After every transfer hf_xet sends a summary to `/v1/telemetry`, whatever address it was given, with its Xet token,
-and waits for the answer before it says that it is done.  So the answer comes at once, before anything that could wait
-for the disk: the database writes at each count, and the disk is busy with the file that has just arrived.  Nor may the
-token be looked up: it is none of ours, and would count as a failed login.
+After every transfer hf_xet sends a summary to `/v1/telemetry`, whatever URL it was given, with its Xet token, and waits
+for the answer before it reports success.  So the answer must come before anything that could wait for the disk:
+counting the request is a database write, and the disk is busy with the file that has just arrived.  The token must not
+be looked up either: it isn't one of ours, and would count as a failed login.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ADDRESS = "/v1/telemetry"
 
 
 class DropTelemetry:
-    """WSGI middleware: 204 for what is sent to that address; nothing of it is read or kept."""
+    """WSGI middleware: answers that path with 204, and neither reads nor keeps the body."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

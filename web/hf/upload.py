@@ -1,9 +1,9 @@
-"""Writing files on the Hugging Face wire: `preupload`, the LFS addresses, and `commit`.
+"""Writing files on the Hugging Face wire: `preupload`, the LFS URLs, and `commit`.
 
     preupload -> [LFS batch -> PUT …] or [Xet: see xet_routes.py] -> commit
 
-A commit goes to `main`, or to a branch.  What it makes is the next version if it is a whole, valid adapter; until then
-it is kept as its author's draft, readers of `main` see nothing of it, and the client is told what is missing.
+A commit goes to `main`, or to a branch.  If the result is a whole, valid adapter, it becomes the next version.  Until
+then it is kept as its author's draft: readers of `main` don't see it, and the client is told what is missing.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ _LFS_JSON = "application/vnd.git-lfs+json"
 
 
 def preupload(namespace: str, name: str, revision: str) -> Response:
-    """Say of each file how it must be sent, whether it is wanted at all, and what is there under its name."""
+    """Return for each file how to upload it, whether to skip it, and the id of the present file of that name."""
     repo = writable_repo(namespace, name, revision)
     payload, actor = json_body(), current_actor()
     start = registry().commits.start(actor, repo, branch_of(repo, revision))
-    # While a draft waits, nothing counts as sent: a client that has nothing to send makes no commit, and hears nothing.
+    # While there is a draft, no file counts as present: a client with nothing to send would skip the commit, and so
+    # never see what the draft lacks.
     known = {} if start.draft else _files_at(actor, repo, start.head)
     ignored = IgnoreRules.parse(str(payload.get("gitIgnore") or ""))
     asked = _asked_files(payload)
@@ -66,7 +67,7 @@ def preupload(namespace: str, name: str, revision: str) -> Response:
 
 
 def lfs_batch(namespace: str, name: str) -> Response:
-    """Say where each large file goes; one that is here already has no address."""
+    """Return an upload URL for each large file; none for a file that is already here."""
     repo = writable_repo(namespace, name, MAIN)
     payload = json_body()
     if payload.get("operation") != "upload":
@@ -89,14 +90,14 @@ def lfs_batch(namespace: str, name: str) -> Response:
 
 
 def lfs_put() -> Response:
-    """Take one large file at an address that `lfs_batch` signed."""
+    """Receive one large file at a URL that `lfs_batch` signed."""
     grant = _lfs_grant()
     registry().blobs.put(grant.actor, grant.repo, request.stream, grant.claims["oid"], grant.claims["size"])
     return Response(status=200)
 
 
 def lfs_complete() -> Response:
-    """Put the parts together that a client sent straight to the object store."""
+    """Complete a multipart upload that a client sent directly to the object store."""
     grant = _lfs_grant()
     parts = [_lfs_part(part) for part in _list(json_body(), "parts")]
     if "upload" not in grant.claims:
@@ -132,7 +133,7 @@ def commit(namespace: str, name: str, revision: str) -> Response:
 
 
 def tell_of_draft(response: Response, actor: Actor, repo: AdapterName, made: Commit) -> Response:
-    """Let the client print that its commit is a draft.  Raises DraftKept where it would print nothing."""
+    """Make the client print that its commit is a draft.  Raises DraftKept for a client that prints no warnings."""
     ref = f"refs/{made.lane}"
     text = (
         f"{repo} has no new version: {(made.problem or '').rstrip('.')}. What you sent is kept as your draft {ref} for "
@@ -146,7 +147,7 @@ def tell_of_draft(response: Response, actor: Actor, repo: AdapterName, made: Com
 
 
 def prints_warnings(user_agent: str) -> bool:
-    """Whether a client prints what `X-HF-Warning` says.  Older releases drop it, so only an error is heard."""
+    """Whether a client prints what `X-HF-Warning` says.  Older releases drop it, so only an error reaches the user."""
     found = _RELEASE.search(user_agent)
     return found is not None and (int(found[1]), int(found[2])) >= _FIRST_THAT_WARNS
 
@@ -190,7 +191,7 @@ def _files_at(actor: Actor, repo: AdapterName, commit_id: str | None) -> dict[st
 
 
 def _refuse_checkpoint(files: Sequence[dict[str, Any]]) -> None:
-    """Raise InvalidRequest for a checkpoint that training could only go on from without its optimizer."""
+    """Raise InvalidRequest for a training checkpoint: without its optimizer state, training can't resume from it."""
     if files and all(_CHECKPOINT.match(file["path"]) for file in files):
         folder = files[0]["path"].partition("/")[0]
         raise InvalidRequest(
@@ -200,7 +201,7 @@ def _refuse_checkpoint(files: Sequence[dict[str, Any]]) -> None:
 
 
 def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRules) -> dict[str, Any]:
-    """Return the answer for one file.  Raises UnsafeFile for what is never stored."""
+    """Return the answer for one file.  Raises UnsafeFile for a kind that is never stored."""
     path, size = str(file.get("path", "")), file.get("size")
     if not isinstance(size, int) or size < 0:
         raise InvalidRequest(f"{path!r} is announced without a size.")
@@ -208,7 +209,7 @@ def _judge(file: dict[str, Any], known: dict[str, WireFile], ignored: IgnoreRule
     if rule.verdict is Verdict.REFUSE:
         raise UnsafeFile(f"{path[:120]!r} is never stored: {rule.reason}", path=path[:200])
     if "\\" in path or ".." in path.split("/"):
-        check_path(path)  # refused even where it would be left out
+        check_path(path)  # refused even if it would be ignored
     answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if is_lfs(path, size) and size else "regular"}
     if rule.verdict is Verdict.LEAVE_OUT or ignored.ignores(path):
         return answer | {"shouldIgnore": True, "reason": rule.reason}
@@ -248,9 +249,9 @@ def _lfs_object(item: Any) -> tuple[str, int]:
 
 
 def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split: bool) -> tuple[dict[str, Any], str]:
-    """Return (action, transfer): parts straight to the object store where there is one, else one PUT to us."""
+    """Return (action, transfer): parts directly to the object store if there is one, else one PUT to us."""
     if may_split and has_object_store():
-        # One with all its parts: these clients can't go on with an upload that has some already.
+        # Start a fresh multipart upload: these clients can't resume one that has parts already.
         upload = registry().uploads.start(actor, repo, oid, size, may_resume=False)
         ticket = signing.sign(_LFS_PURPOSE, actor, repo, oid=oid, size=size, upload=upload.id)
         parts = {f"{part.number:05d}": part.url for part in upload.parts}
@@ -261,14 +262,14 @@ def _lfs_action(actor: Actor, repo: AdapterName, oid: str, size: int, may_split:
 
 
 def _lfs_grant() -> signing.Grant:
-    # In the query, which is never logged: the ticket is a right by itself.
+    # In the query, which is never logged: the ticket is a credential.
     ticket = request.args.get("ticket", "")
     refusal = Forbidden("This upload address has expired or was never given out. Start the upload again.")
     return signing.read(_LFS_PURPOSE, ticket, LFS_ADDRESS_SECONDS, refusal)
 
 
 def _read_commit(actor: Actor, repo: AdapterName) -> tuple[Header, list[PutBlob | Delete]]:
-    """Store the files that came inside the commit, and return what it changes."""
+    """Store the files inside the commit, and return its changes."""
     operations = read_operations(request.stream)
     first = next(operations, None)
     if not isinstance(first, Header):
@@ -289,7 +290,7 @@ def _store(actor: Actor, repo: AdapterName, operation: Operation) -> Iterable[Pu
 
 
 def _check_uploaded(actor: Actor, repo: AdapterName, changes: Sequence[PutBlob | Delete]) -> None:
-    """Say which file was not sent, before anything is committed."""
+    """Raise for a file that was not uploaded, before anything is committed."""
     named = {(c.sha256, c.size): c.path for c in changes if isinstance(c, PutBlob) and c.size is not None}
     missing = registry().blobs.missing(actor, repo, list(named))
     if missing:

@@ -1,10 +1,10 @@
-"""Repositories that are held elsewhere, read through this server: off unless `--upstream` names a Hub.
+"""A caching proxy for another hub's repositories: off unless `--upstream` names the hub.
 
-What is not known here is fetched with the server's own token and kept.  A caller's token is never passed on, and
-nothing that the upstream says is: only the headers listed below, and bodies without their Xet hashes, so that no client
-looks for the upstream's Xet storage.  Connections reach public addresses only, redirected ones too (outgoing.py).
+Repositories unknown here are fetched with the server's own token and cached.  A caller's token is never forwarded.  Of
+the upstream's answers only the headers listed below and the bodies are passed on, without Xet hashes, so that no client
+looks for the upstream's Xet storage.  Connections, also after redirects, reach public addresses only (outgoing.py).
 
-A namespace that exists here is never looked up there: nobody's private adapter can be shadowed by a public one.
+A namespace that exists here is never looked up there: no public repository can shadow a private adapter.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 
 def forward(args: dict[str, str]) -> Response | None:
-    """Return the upstream's answer to this request, or None where there is none for this caller.
+    """Return the upstream's answer to this request, or None if this caller gets none.
 
-    args: what the route understood: namespace (not for a repository without one), name, revision, path.
+    args: the route's arguments: namespace (not for a repository without one), name, revision, path.
     """
     if "name" not in args or args.get("kind") or not _may_forward(args.get("namespace")):
         return None
@@ -59,12 +59,12 @@ def _may_forward(namespace: str | None) -> bool:
     used = settings()
     if used.upstream is None or (namespace is not None and registry().namespaces.is_taken(namespace)):
         return False
-    # What the server's token opens is for those who are known here.
+    # The server's token may open private repositories, so its answers are only for logged-in users.
     return used.upstream_token is None or not current_actor().is_anonymous
 
 
 def _address() -> str:
-    """Return this request's path and query, written anew from what the route understood."""
+    """Return this request's path and query, rebuilt from the route's arguments."""
     path = url_for(request.endpoint or "", _method=request.method, **(request.view_args or {}))
     if any(part in {".", ".."} for part in unquote(path).split("/")):
         raise InvalidRequest("An address may not go up with '..'.")
@@ -76,7 +76,7 @@ def _address() -> str:
 
 
 def _forward_json(address: str, fixed: bool) -> Response | None:
-    """Answer with a JSON document of the upstream: fresh, or the last one if it can't change or can't be had."""
+    """Answer with a JSON document of the upstream: fresh, or cached if it is immutable or the upstream is down."""
     body = request.get_data() if request.method == "POST" else None
     key = f"{request.method} {address} {(body or b'').decode('utf-8', 'replace')}"
     known = _cache().recall(key)
@@ -116,7 +116,7 @@ def _to_response(known: dict[str, Any]) -> Response | None:
 
 
 def without_xet(value: Any) -> Any:
-    """Return a JSON value without the fields that would send a client to Xet storage."""
+    """Return a JSON value without the fields that point a client to Xet storage."""
     if isinstance(value, dict):
         return {key: without_xet(item) for key, item in value.items() if key not in _XET_FIELDS}
     return [without_xet(item) for item in value] if isinstance(value, list) else value
@@ -146,17 +146,17 @@ def _forward_file(address: str, path: str, fixed: bool) -> Response | None:
 
 
 def _send_kept(kept: Path, stored: StoredFile, headers: Mapping[str, str]) -> Response | None:
-    """Answer with the file that is kept here; None if it is none any more, since the upstream still has it."""
+    """Answer with the cached file; None if it was evicted, so that the caller asks the upstream."""
     try:
         return send_stored(replace(stored, local_path=str(kept)), headers=headers)
     except (Unavailable, OSError) as error:
-        # Most likely another worker has just made room.
+        # Most likely another worker has just evicted it.
         log.info("%s is asked of the upstream: its kept file can't be opened: %s", stored.entry.path, error)
         return None
 
 
 def _facts(address: str, fixed: bool) -> dict[str, Any]:
-    """Return what a HEAD says of a file: commit, ETag, size; the last known if the upstream is down."""
+    """Return a file's commit, ETag and size from a HEAD; the cached ones if the upstream is down."""
     key = f"HEAD {address}"
     known = _cache().recall(key)
     if known is not None and fixed:
@@ -173,7 +173,7 @@ def _facts(address: str, fixed: bool) -> dict[str, Any]:
 
 
 def _head(url: str) -> dict[str, Any]:
-    """Ask for a file's facts; follow redirects inside the upstream only, as Hugging Face clients do."""
+    """Send a HEAD for a file; follow redirects within the upstream only, as Hugging Face clients do."""
     for _ in range(_MAX_HOPS):
         response = _send("HEAD", url)
         response.close()
@@ -200,7 +200,7 @@ def _parse_head(response: httpx2.Response) -> dict[str, Any]:
 
 
 def _pass_on(address: str, entry: FileEntry, headers: dict[str, str]) -> Response:
-    """Stream a whole file to the caller, and keep it on the way."""
+    """Stream a whole file to the caller, and cache it on the way."""
     source = send_following(_client(), _upstream(address), _own_headers())
     if source.status_code != 200:
         source.close()
@@ -223,7 +223,7 @@ def _blocks(source: httpx2.Response) -> Iterator[bytes]:
 
 
 def _read_part(address: str, start: int, stop: int) -> Iterator[bytes]:
-    """Yield a part of a file that is not kept here."""
+    """Yield a part of a file that is not cached."""
     headers = _own_headers() | {"Range": f"bytes={start}-{stop - 1}"}
     source = send_following(_client(), _upstream(address), headers)
     if source.status_code != 206:
@@ -272,7 +272,7 @@ def _upstream(address: str) -> str:
 
 
 def _own_url(url: str) -> str:
-    """Return an address of the upstream as one of ours."""
+    """Return a URL of the upstream rewritten to this server."""
     parts = urlsplit(url)
     return f"{public_root()}{parts.path}?{parts.query}"
 

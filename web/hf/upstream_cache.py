@@ -1,10 +1,9 @@
-"""What was read from the upstream, kept on disk: files by their ETag, answers by their address.
+"""The upstream's cache on disk: files by ETag, answers by URL.
 
     <root>/files/<etag>               verified: an ETag is the sha256 of the bytes, or their git blob id
     <root>/answers/ab/<sha256>.json   the last answer to one address, in 256 folders of at most 200 answers each
 
-Files that were not asked for the longest time go first when there is no room.  What the disk does not take or give is
-asked of the upstream again: its errors are logged and stop nothing.
+The least recently used files are evicted first.  A disk error is logged and stops nothing: the upstream is asked again.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class UpstreamCache:
     max_bytes: int
 
     def find(self, etag: str, size: int) -> Path | None:
-        """Return the file with this ETag and size, if it is here, and note that it was asked for.
+        """Return the cached file with this ETag and size, if any, and mark it as used.
 
-        It may be gone when it is opened: another worker makes room whenever it has to.
+        It may be gone when it is opened: another worker may evict it at any time.
         """
         if not _ETAG.match(etag):
             return None
@@ -60,9 +59,9 @@ class UpstreamCache:
         return path
 
     def keep(self, etag: str, size: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass `blocks` on, and keep them once they are whole and right.
+        """Yield `blocks`, and cache them once they are complete and verified.
 
-        The last block is held back until then: whoever reads gets wrong bytes never as a whole file.
+        The last block is held back until then, so a reader never gets a complete file of wrong bytes.
         Raises DigestMismatch.
         """
         if not _ETAG.match(etag):
@@ -79,7 +78,7 @@ class UpstreamCache:
             arrival.drop()
 
     def remember(self, address: str, answer: dict[str, Any]) -> None:
-        """Keep the answer to an address, to be used when the upstream is down, or for good if it can't change."""
+        """Cache the answer to a URL, for when the upstream is down, or for good if it is immutable."""
         path = self._answer(address)
         with _passing_over("an answer of the upstream is not kept"):
             make_private_folder(path.parent)
@@ -102,10 +101,10 @@ class UpstreamCache:
         return self.root / "answers" / name[:2] / f"{name}.json"
 
     def _make_room(self) -> None:
-        """Remove the files that were not asked for the longest, until the rest fits."""
+        """Evict the least recently used files until the rest fits."""
         entries = []
         for entry in os.scandir(self.root / "files"):
-            with suppress(FileNotFoundError):  # another worker makes room, too
+            with suppress(FileNotFoundError):  # another worker is evicting, too
                 if _ETAG.match(entry.name):
                     entries.append((entry.stat(), entry.path))
         total = sum(stat.st_size for stat, _ in entries)
@@ -117,14 +116,14 @@ class UpstreamCache:
 
 
 class _Arrival:
-    """A file on its way into the cache.  One that the disk does not take is given up, and its reader never knows."""
+    """A file on its way into the cache.  If the disk fails, caching stops, and the reader doesn't notice."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         with self._giving_up():
             make_private_folder(folder)
-            _drop_abandoned(folder)  # before more comes: they may be what fills the disk
+            _drop_abandoned(folder)  # before more arrives: they may be what fills the disk
             handle, self._temporary = tempfile.mkstemp(dir=folder, prefix=".receiving-")
             self._file = os.fdopen(handle, "wb")
 
@@ -134,11 +133,11 @@ class _Arrival:
                 self._file.write(block)
 
     def settle(self, name: str) -> bool:
-        """Put the file, which is whole, in its place; return whether it is there now."""
+        """Move the complete file into place; return whether it is there now."""
         if self._file is not None:
             with self._giving_up():
                 self._file.flush()
-                os.fsync(self._file.fileno())  # or a power cut could leave the name with other bytes
+                os.fsync(self._file.fileno())  # else a power cut could leave the name with wrong bytes
                 self._file.close()
                 os.replace(self._temporary, self._folder / name)
                 self._file = None
@@ -146,9 +145,9 @@ class _Arrival:
         return False
 
     def drop(self) -> None:
-        """Remove what is not in its place."""
+        """Remove the temporary file."""
         if self._file is not None:
-            with suppress(OSError):  # it tries once more to write what it holds
+            with suppress(OSError):  # closing tries once more to write the buffer
                 self._file.close()
             with suppress(OSError):
                 os.unlink(self._temporary)
@@ -165,7 +164,7 @@ class _Arrival:
 
 @contextmanager
 def _passing_over(what: str) -> Iterator[None]:
-    """Log an error of the disk: whatever is not kept costs another fetch, and nobody the answer."""
+    """Log an error of the disk and go on: the answer isn't lost, it only has to be fetched again next time."""
     try:
         yield
     except OSError as error:
@@ -173,7 +172,7 @@ def _passing_over(what: str) -> Iterator[None]:
 
 
 def _drop_abandoned(folder: Path) -> None:
-    """Remove what workers that were killed have left half written: it counts nowhere and would stay for ever."""
+    """Remove half-written files of killed workers: no limit counts them, and nothing else deletes them."""
     limit = time.time() - ABANDONED_SECONDS
     for entry in os.scandir(folder):
         with suppress(FileNotFoundError):  # another worker was here first
@@ -182,7 +181,7 @@ def _drop_abandoned(folder: Path) -> None:
 
 
 def _drop_oldest(folder: Path, keep: int) -> None:
-    """Remove the answers that were written the longest ago: whoever invents addresses fills no disk."""
+    """Remove the answers written the longest ago, so that requests for invented URLs can't fill the disk."""
     names = [entry.path for entry in os.scandir(folder) if not entry.name.startswith(".")]
     if len(names) > keep:
         for path in sorted(names, key=_written_at, reverse=True)[keep:]:
@@ -198,7 +197,7 @@ def _written_at(path: str) -> float:
 
 
 def _copy(blocks: Iterable[bytes], file: _Arrival, digest: Any, etag: str) -> Generator[bytes, None, bytes]:
-    """Write and yield all blocks but the last, which is returned after the hash was found right."""
+    """Write and yield all blocks but the last, which is returned once the hash is verified."""
     held = b""
     for block in blocks:
         if held:

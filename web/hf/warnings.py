@@ -1,4 +1,4 @@
-"""What stock clients are told beside the answer: `X-HF-Warning`, which `hf` and PEFT print once per topic."""
+"""Warnings for stock clients: the header `X-HF-Warning`, which `hf` and PEFT print once per topic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import warn
 
 
 def warn_of_tree(response: Response, tree: Tree) -> Response:
-    """Say what speaks against this revision: that it is a draft, or was yanked, or that the adapter is deprecated."""
+    """Warn that this revision is a draft or yanked, or that its adapter is deprecated."""
     old = tree.adapter.deprecated
     if old is not None:
         successor = f" Use {old.successor} instead." if old.successor else ""
@@ -24,7 +24,7 @@ def warn_of_tree(response: Response, tree: Tree) -> Response:
 
 
 def warn_of(response: Response, name: AdapterName, version: int | None, yanked: Yanked | None) -> Response:
-    """Say that a version was yanked, and why.  The topic names the version: each one is told of."""
+    """Warn that a version was yanked, and why.  The topic names the version, so each gets its own warning."""
     if yanked is None or version is None:
         return response
     text = f"{name} v{version} was yanked: {yanked.reason.rstrip('.')}. See the other versions before you use it."

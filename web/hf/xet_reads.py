@@ -1,11 +1,11 @@
-"""Downloads through Xet: stock clients fetch large files so several times faster than over one plain connection.
+"""Downloads through Xet: several times faster for large files with stock clients than one plain connection.
 
     GET …/xet-read-token/<commit>                  -> {accessToken, exp, casUrl}
     GET <casUrl>/v1/reconstructions/<sha256>       which packs make up a file, and where they are
     GET <casUrl>/v1/packs?ticket=…                 a range of a pack: headers of chunks between slices of the file
 
-Files are stored as they are, not as packs (packs.py).  Where a file is in an object store, nothing here is offered:
-its bytes come from there, by a signed URL.
+Files are stored as they are, not as packs (packs.py).  Xet isn't offered for files in an object store:
+clients fetch them from there, by a signed URL.
 Source: the Xet protocol specification, "Download protocol" and "CAS API".
 """
 
@@ -46,12 +46,12 @@ _MAX_HELD = 1000
 
 
 def is_offered(size: int) -> bool:
-    """Whether clients are told that they may read a file of this size through Xet."""
+    """Whether to offer Xet for a file of this size."""
     return size >= MIN_FILE_BYTES and not has_object_store()
 
 
 def headers_of(repo: AdapterName, commit: str, sha256: str, size: int) -> dict[str, str]:
-    """Return what tells a client, on the answer to a HEAD, that it may."""
+    """Return the headers that offer Xet, for the answer to a HEAD."""
     if not is_offered(size):
         return {}
     route = f"{public_root()}/api/models/{repo}/xet-read-token/{commit}"
@@ -59,7 +59,7 @@ def headers_of(repo: AdapterName, commit: str, sha256: str, size: int) -> dict[s
 
 
 def read_token(namespace: str, name: str, revision: str) -> Response:
-    """Give a token that lets its bearer read the files of one commit for an hour."""
+    """Issue a token that lets its bearer read the files of one commit for an hour."""
     actor = current_actor()
     tree = tree_at(actor, repo_name(namespace, name), revision)
     token = signing.sign(_TOKEN, actor, tree.adapter.name, commit=tree.commit.id)
@@ -74,7 +74,7 @@ def read_token(namespace: str, name: str, revision: str) -> Response:
 
 
 def reconstruct(sha256: str) -> Response:
-    """Say which packs hold a file, or the part of it that is asked for."""
+    """Return which packs hold a file, or the requested part of it."""
     grant = _grant()
     commit = str(grant.claims["commit"])
     tree = registry().commits.tree(grant.actor, grant.repo, commit)
@@ -99,7 +99,7 @@ def reconstruct(sha256: str) -> Response:
 
 
 def send_pack() -> Response:
-    """Send a range of one pack, at an address that `reconstruct` signed."""
+    """Send a range of one pack, from a URL that `reconstruct` signed."""
     stored = _opened(request.args.get("ticket", ""))
     number = request.args.get("number", 0, int)
     size = packed_size(stored.entry.size, number) if number >= 0 else 0
@@ -125,7 +125,7 @@ def _bytes(content: Any) -> Response:
 
 
 def _opened(ticket: str) -> StoredFile:
-    """Return the file that an address stands for, if who it was given to may read it.  Raises Forbidden."""
+    """Return the file of a signed URL, if the user it was signed for may still read it.  Raises Forbidden."""
     until, stored = _held().get(ticket, (0.0, None))
     if stored is not None and time.monotonic() < until:
         return stored
@@ -144,12 +144,12 @@ def _hold(ticket: str, stored: StoredFile) -> None:
 
 
 def _held() -> dict[str, tuple[float, StoredFile]]:
-    """Return what this worker found out lately: of each address, until when it holds, and the file."""
+    """Return this worker's cache: signed URL -> (expiry, file)."""
     return cast("dict[str, tuple[float, StoredFile]]", current_app.extensions.setdefault(_HELD, {}))
 
 
 def _describe(sha256: str, size: int, number: int, ticket: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the term and the address of one pack."""
+    """Return the term and the URL of one pack."""
     chunks = {"start": 0, "end": chunk_count(size, number)}
     name = hashlib.sha256(f"{sha256} {number}".encode()).hexdigest()
     url = public_url_for("hf.send_pack", ticket=ticket, number=number)

@@ -4,8 +4,8 @@
     POST <casUrl>/v1/xorbs/default/…  chunks, packed: unpacked, verified, kept for this adapter (store.py)
     POST <casUrl>/v1/shards           which chunks make up which file: put together, sha256 verified, stored as a blob
 
-Nothing is read through Xet: files are ordinary blobs afterwards, and a commit names them by their sha256 as it does
-after an LFS upload.  A client asks for newer addresses first (xorb grants, /v2/shards) and takes these upon a 404.
+The files become ordinary blobs; a commit names them by their sha256, as after an LFS upload.  A client tries newer
+routes first (xorb grants, /v2/shards) and falls back to these on a 404.
 Source: the Xet protocol specification, "CAS API" and "Upload protocol".
 """
 
@@ -36,8 +36,8 @@ _SPACE_FORMAT = 3
 
 
 def write_token(namespace: str, name: str, revision: str) -> Response:
-    """Give a token that lets its bearer send chunks for one adapter for an hour, and the address to send them to."""
-    # A client that wants to open a pull request asks for the revision "None"; commits refuse those later.
+    """Issue a token that lets its bearer upload chunks for one adapter for an hour, and the URL for them."""
+    # A client that opens a pull request sends the revision "None"; the commit refuses it later.
     repo = writable_repo(namespace, name, "main" if revision == "None" else revision)
     actor = current_actor()
     store = _store()
@@ -55,20 +55,20 @@ def write_token(namespace: str, name: str, revision: str) -> Response:
 
 
 def find_chunk(period: str, space: str, prefix: str, name: str) -> Response:
-    """Say that a chunk isn't known: what others have sent is nobody's business."""
+    """Answer that a chunk is unknown: deduplication across users would reveal what others have uploaded."""
     _grant(space)
     from_text(name)
     raise NotFound("This chunk is not known here. Send it.")
 
 
 def put_xorb(period: str, space: str, prefix: str, name: str) -> Response:
-    """Keep a pack of chunks, once its hash is right."""
+    """Store a pack of chunks once its hash is verified."""
     inserted = _space(_grant(space), period, space).add(from_text(name), request.stream)
     return jsonify({"was_inserted": inserted})
 
 
 def put_shard(period: str, space: str) -> Response:
-    """Put the files together that a shard describes, and store each one whose sha256 is right."""
+    """Assemble the files that a shard describes, and store each one whose sha256 matches."""
     grant = _grant(space)
     files = parse_shard(_read_body())
     blobs = [(file.sha256, file.size) for file in files]
@@ -84,7 +84,7 @@ def put_shard(period: str, space: str) -> Response:
 
 
 def _check_size(files: Sequence[ShardFile]) -> None:
-    """Refuse, before a byte is put together, files that all in all are larger than one may be."""
+    """Refuse a shard, before assembling anything, if its files together exceed the size limit of one."""
     limit, total = settings().max_upload_bytes, sum(file.size for file in files)
     if total > limit:
         raise TooLarge(f"The files of a shard may have {limit:,} bytes here; these have {total:,}.")
@@ -118,7 +118,7 @@ class _Joined:
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes, and none at the end only."""
+        """Return up to `size` bytes; empty only at the end."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
@@ -129,7 +129,7 @@ class _Joined:
 
 
 def _grant(space: str) -> signing.Grant:
-    """Return what the bearer's Xet token stands for.  Raises Unauthenticated; Forbidden for another adapter's."""
+    """Return the grant of the bearer's Xet token.  Raises Unauthenticated; Forbidden for another adapter's."""
     token = bearer_token()
     refusal = Unauthenticated("This Xet token has expired or is none of ours. Ask for another one.")
     if token is None:
@@ -143,14 +143,14 @@ def _grant(space: str) -> signing.Grant:
 
 
 def _space(grant: signing.Grant, period: str, space: str) -> XorbSpace:
-    """Return where an adapter's chunks wait.  All of a namespace together may have what its quota is."""
+    """Return the store of an adapter's pending chunks.  All of a namespace's together are bounded by its quota."""
     quota = registry().namespaces.quota_bytes(grant.repo.namespace)
     owner = hashlib.sha256(grant.repo.namespace.encode()).hexdigest()[:32]
     return _store().space(period, space, owner, quota)
 
 
 def _space_key(repo: AdapterName, adapter_id: int) -> str:
-    """Return a folder name of one adapter's own: a name that is deleted and made anew gets another."""
+    """Return an adapter's own folder name; a deleted name that is created again gets a new one."""
     return hashlib.sha256(f"{adapter_id} {repo} {_SPACE_FORMAT}".encode()).hexdigest()[:32]
 
 

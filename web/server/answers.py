@@ -1,10 +1,11 @@
-"""The application's answer, made and sent by threads that wait for nobody.
+"""The application's answer, built and sent by threads that never wait for a client.
 
-    begin -> the parser reads the request, the application is called
-    turn  -> pieces of the answer go out for as long as the client's socket takes them; then the thread is free, and
-             the event loop calls for the next turn when the socket takes more
+    begin -> parse the request, call the application
+    turn  -> send pieces while the client's socket accepts them; then free the thread.  The event loop starts the next
+             turn when the socket is writable
 
-So a slow reader costs a connection and one piece, and no thread; a file goes out by sendfile and costs not even that.
+So a slow reader holds a connection and one piece in memory, but no thread.  A file goes out by sendfile, without the
+piece.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ TURN_SECONDS = 1.0
 PATIENCE_MS = 5
 """How long a thread waits for a reader that has just taken something: a quick one is ready again by then."""
 
-_MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)  # Linux alone has it
+_MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)  # Linux only
 SENDFILE_BYTES = 8 * 1024 * 1024
 
 Piece = bytes | memoryview | FilePart | Wait
@@ -44,7 +45,7 @@ Piece = bytes | memoryview | FilePart | Wait
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What every request of a worker needs.  is_stopping: whether answers shall close their connections."""
+    """What all requests of a worker share.  is_stopping: whether answers must close their connections."""
 
     wsgi: Callable[..., Iterable[Any]]
     config: Any
@@ -63,8 +64,8 @@ class Ends:
 class Answer:
     """One answer on its way to a client.
 
-    source: the whole request, or where its body is still to be read from.
-    Afterwards `keeps` says whether the connection can serve another request, and `left` what of that came already.
+    source: the whole request, or the stream with the rest of its body.
+    Afterwards `keeps` says whether the connection can serve another request, and `left` holds its bytes so far.
     """
 
     def __init__(self, site: Site, sock: socket.socket, ends: Ends, source: bytes | Stream) -> None:
@@ -80,9 +81,9 @@ class Answer:
         self.wait: Wait | None = None
 
     def turn(self) -> bool:
-        """Send what the client takes.  Returns whether all is sent.  Raises OSError when the client is gone.
+        """Send what the socket accepts.  Returns whether all is sent.  Raises OSError when the client is gone.
 
-        When the application has nothing yet, `wait` says until when.
+        If the application has nothing to send yet, `wait` says until when to wait.
         """
         self.wait = None
         until, before = time.monotonic() + TURN_SECONDS, self.pace.moved
@@ -103,7 +104,7 @@ class Answer:
         return False
 
     def close(self) -> None:
-        """Give up what is not sent."""
+        """Drop what is not sent."""
         self._pieces.close()
 
     def _send(self) -> None:
@@ -160,7 +161,7 @@ class Answer:
                 content.close()  # type: ignore[attr-defined]
 
     def _framed(self, request: Any, response: Response, out: _Out, item: Any) -> Iterator[Piece]:
-        """Yield one item of the application's, behind the head if it is the first."""
+        """Yield one item of the application's, after the head if it is the first."""
         if isinstance(item, Wait):
             yield item
             return
@@ -178,20 +179,20 @@ class Answer:
             yield item
 
     def _announce(self, request: Any, response: Response) -> None:
-        """Say in the head whether the connection stays, which needs a body that was read to its end."""
+        """Say in the head whether the connection stays open; it can only if the request's body was read to its end."""
         if not response.headers_sent and (self._site.is_stopping() or not _is_read(request)):
             response.force_close()
 
     def _finish(self, request: Any, response: Response) -> None:
         rest: bytes = self._parser.unreader.take_buffered()
-        # A short request is cut where its head says that it ends. Who reads another end of it gets no second request.
+        # Prevents request smuggling: if the parser finds another end than our head did, the connection closes.
         self.keeps = not response.should_close() and _is_read(request) and (self._stream is not None or not rest)
         self.left = rest
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A request whose body is still coming.  came: the head, and what is there behind it."""
+    """A request whose body is still arriving.  came: the head, and the bytes after it so far."""
 
     socket: PacedSocket
     came: bytes
@@ -203,7 +204,7 @@ class Stream:
 
 
 class _Out:
-    """Stands for the socket: keeps what gunicorn writes until it is taken."""
+    """Stands in for the socket: buffers what gunicorn writes."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -224,7 +225,7 @@ def _in_memory(site: Site, ends: Ends, request: bytes) -> Any:
 
 
 def _is_read(request: Any) -> bool:
-    """Whether the whole body was read, so that the next request's beginning is known."""
+    """Whether the whole body was read, so that the next request's start is known."""
     body = request.body
     if body.failed:
         return False

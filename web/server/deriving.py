@@ -1,4 +1,4 @@
-"""A quiet thread of each worker makes what pages show of new versions; each job runs in a process of its own."""
+"""A background thread of each worker derives what pages show of new versions; each job runs in its own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAUSE_SECONDS = 1.0
 
 
 def derive_in_background(registry: Registry, pause_seconds: float = PAUSE_SECONDS) -> threading.Event:
-    """Start the thread; set the returned event to end it.  Workers may all run one: each job is claimed first."""
+    """Start the thread; set the returned event to end it.  Every worker may run one: jobs are claimed first."""
     stop = threading.Event()
     worker = registry.derived.deriving(RECIPES)
     threading.Thread(target=_derive, args=(worker, stop, pause_seconds), name="derived", daemon=True).start()
@@ -35,6 +35,6 @@ def _derive(worker: Deriving, stop: threading.Event, pause_seconds: float) -> No
         except HubError as error:
             log.warning("deriving waits: %s", error.message)
             stop.wait(10 * pause_seconds)
-        except Exception:  # the thread must outlive whatever one job meets; the log has it
+        except Exception:  # the thread must survive any failure of one job; it is logged
             log.exception("a value could not be derived")
             stop.wait(10 * pause_seconds)

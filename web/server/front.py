@@ -1,13 +1,13 @@
-"""The event loop of a worker: every connection while it waits for its client, so that no thread ever does.
+"""A worker's event loop: it does all the waiting for clients, so that no thread has to.
 
-    accept -> a head, and a short body with it, is waited for here (15 s)
-           -> asks which version a ref means: answered at once (quick.py)
-           -> else a thread of the pool makes the answer and sends what the client takes (answers.py); what it does not
-              take at once is waited for here
-           -> a long body is read by a thread of another pool, as it comes (pace.py says how slow it may be)
-           -> the connection is kept for the next request, or closed once the client has closed its side (2 s)
+    accept -> wait for the head, and for the body if it is short (15 s)
+           -> a request that resolves a ref: answered here at once (quick.py)
+           -> any other: a thread of the pool builds the answer and sends what the socket accepts (answers.py); the loop
+              waits until it accepts more
+           -> a long body: a thread of a second pool reads it as it arrives (pace.py sets the slowest pace)
+           -> keep the connection for the next request, or close it once the client has closed its side (2 s)
 
-What an address may have of connections and threads is in shares.py.
+shares.py limits the connections and threads of one address.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _NOBODY_THERE = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK, errno.EINT
 
 
 class Connection:
-    """A client's connection, and what of its next request has come.
+    """A client's connection, and the bytes of its next request so far.
 
-    deadline: when it is closed, unless it moves on before.  rests, waits: see `shares.Place`.
+    deadline: when it is closed, unless it makes progress first.  rests, waits: see `shares.Place`.
     """
 
     __slots__ = ("address", "deadline", "ends", "last_words", "rests", "seen", "socket", "task", "waits")
@@ -68,7 +68,7 @@ class Connection:
         self.deadline, self.waits, self.rests = deadline, True, rests
 
     def work(self) -> None:
-        """From now on a thread has it, and it can't be closed."""
+        """Hand it to a thread: until that is done, it can't be closed."""
         self.deadline, self.waits, self.rests = math.inf, False, False
 
     def end(self, last_words: bytes) -> None:
@@ -82,8 +82,8 @@ class Connection:
 class Front:
     """The connections of a worker.
 
-    listeners: that accept them.  hops: how many proxies stand in front.  threads: that run the application; as many
-    again read long bodies.  places: how many connections there may be.
+    listeners: the sockets that accept them.  hops: how many proxies are in front.  threads: how many run the
+    application; as many again read long bodies.  places: the most connections at once.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Front:
         self._reserve = os.open(os.devnull, os.O_RDONLY)
 
     async def run(self, is_over: Callable[[], bool], grace_seconds: float) -> None:
-        """Serve until `is_over`, which is asked twice a second; then answer what has begun, for as long as that."""
+        """Serve until `is_over`, polled twice a second; then finish requests, within the grace period."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             listener.setblocking(False)
@@ -114,7 +114,7 @@ class Front:
         self._readers.shutdown()
 
     async def _drain(self, until: float, tick: Callable[[], bool]) -> None:
-        """Let requests end.  A client may be sending one on a connection that it keeps: it is answered, and told."""
+        """Finish requests.  One that a client is sending on a kept connection is answered, with `Connection: close`."""
         soon = time.monotonic() + LINGER_SECONDS
         while len(self._crowd) and time.monotonic() < until:
             for one in self._crowd:
@@ -159,7 +159,7 @@ class Front:
         one.task = asyncio.get_running_loop().create_task(self._serve(one))
 
     def _refuse_one(self, listener: socket.socket) -> None:
-        """Accept one connection on the descriptor in reserve, tell it to come back, and close it."""
+        """Accept one connection with the reserve descriptor, tell the client to retry later, and close it."""
         self._site.log.warning("out of file descriptors: a connection is refused")
         os.close(self._reserve)
         try:
@@ -167,7 +167,7 @@ class Front:
             with client:
                 client.setblocking(False)
                 with contextlib.suppress(OSError):
-                    # Read what it asked: closing with unread bytes would reset the connection under our answer.
+                    # Read the request: closing with unread bytes would reset the connection, and lose our answer.
                     client.recv(RECEIVE_BYTES)
                 _say(client, refusals.OUT_OF_PLACES)
         except OSError:
@@ -176,7 +176,7 @@ class Front:
         self._listen_again_later(listener)
 
     def _listen_again_later(self, listener: socket.socket) -> None:
-        """Accept nobody until there is a descriptor in reserve: the listener stays readable, and would spin."""
+        """Stop accepting until there is a reserve descriptor: the listener stays readable, so the loop would spin."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         try:
@@ -192,7 +192,7 @@ class Front:
     async def _serve(self, one: Connection) -> None:
         try:
             while await self._answer_next(one):
-                # A client that is quick with its next request must not keep the loop, nor must a thousand of them.
+                # Take turns, so that clients with many requests in a row can't monopolise the event loop.
                 await self._turns.next(one.address)
             await self._part(one)
         except asyncio.CancelledError:
@@ -230,7 +230,7 @@ class Front:
         return await self._let_answer(one, address, source)
 
     async def _let_answer(self, one: Connection, address: str, source: bytes | Stream) -> bool:
-        """Have threads make and send the answer."""
+        """Have threads build and send the answer."""
         one.work()
 
         def begin() -> tuple[Answer, bool]:
@@ -254,14 +254,14 @@ class Front:
                 one.work()
                 is_sent = await self._pool.run(address, answer.turn)
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # the worker is on its way out
+            with contextlib.suppress(RuntimeError):  # the worker is shutting down
                 self._pool.submit(address, answer.close)
             raise
         one.seen[:0] = answer.left
         return answer.keeps
 
     async def _receive(self, one: Connection) -> Head | None:
-        """Wait for a head, and for its body if that is short.  None if there is nothing to answer any more."""
+        """Wait for a head, and for its body if that is short.  None if there is nothing left to answer."""
         loop = asyncio.get_running_loop()
         head, scanned = None, 0
         while True:
@@ -287,7 +287,7 @@ class Front:
 
     @staticmethod
     def _wait_for_request(one: Connection) -> None:
-        """Set the deadline: of resting, or of a whole request from its first byte on."""
+        """Set the deadline: for an idle connection, or for a whole request from its first byte."""
         now = time.monotonic()
         if not one.seen:
             one.wait_until(now + KEEP_SECONDS if not one.waits else one.deadline, rests=True)
@@ -323,7 +323,7 @@ class Front:
             loop.remove_writer(descriptor)
 
     async def _until_done(self, one: Connection, wait: Wait) -> None:
-        """Wait for the application.  Raises ConnectionAbortedError when the client goes away meanwhile."""
+        """Wait for the application.  Raises ConnectionAbortedError if the client disconnects meanwhile."""
         loop = asyncio.get_running_loop()
         is_done: asyncio.Future[bool] = loop.create_future()
 
@@ -338,7 +338,7 @@ class Front:
                 return
             except OSError:
                 has_ended = True
-            loop.remove_reader(descriptor)  # if it has not ended, this is its next request, for later
+            loop.remove_reader(descriptor)  # else its next request, for later
             if has_ended:
                 tell(False)
 
@@ -352,9 +352,9 @@ class Front:
             loop.remove_reader(descriptor)
 
     async def _part(self, one: Connection) -> None:
-        """Close our side, and give the client a moment to read our last words and to close its own.
+        """Close our side, and give the client a moment to read the end of our answer and to close its own.
 
-        Closing with unread bytes would reset the connection, and the client might lose them.
+        Closing with unread bytes would reset the connection, and the client might lose that answer.
         """
         one.seen.clear()
         one.socket.shutdown(socket.SHUT_WR)
@@ -368,6 +368,6 @@ class Front:
 
 
 def _say(sock: socket.socket, words: bytes) -> None:
-    """Send a few words, if the client takes them at once."""
+    """Send a short answer, if the socket accepts it at once."""
     with contextlib.suppress(OSError):
         sock.send(words)

@@ -1,4 +1,4 @@
-"""gunicorn's logger, speaking through ours."""
+"""gunicorn's logger, writing to ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .log import log_request
 
 
 class ServerLogger(Logger):
-    """Warnings and errors go where all others go; requests become our lines."""
+    """Sends warnings and errors to our log, and logs requests in our format."""
 
     def setup(self, cfg: Any) -> None:
         self.error_log.propagate = True

@@ -1,7 +1,7 @@
-"""Where a request ends: what has to be known of its first bytes before they are worth a thread.
+"""Where a request ends: the event loop must know before it hands the request to a thread.
 
-This decides nothing but how long to wait.  gunicorn's parser reads the request, and refuses what is malformed; what it
-gets of a short request is a piece of memory, so a disagreement about its end can't make it wait for a client.
+This only decides how long to wait.  gunicorn's parser reads the request, and refuses malformed ones.  It gets a short
+request as bytes in memory, so a disagreement about its end can't make the thread wait for a client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FORWARDED = re.compile(rb"\r\nx-forwarded-for[ \t]*:[ \t]*([^\r]*)", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """size: with the empty line.  length: of a body that says it; None where only its coding ends it."""
+    """size: with the empty line.  length: of the body; None if its transfer coding marks the end."""
 
     size: int
     length: int | None
@@ -32,12 +32,12 @@ class Head:
 
     @property
     def is_short(self) -> bool:
-        """Whether the body is waited for without a thread."""
+        """Whether the event loop waits for the body, without a thread."""
         return self.length is not None and self.length <= MAX_SHORT_BODY_BYTES
 
 
 def find_head(seen: bytearray, scanned: int) -> Head | None:
-    """Return the head at the start of `seen`, of which the first `scanned` bytes held no end of one."""
+    """Return the head at the start of `seen`.  The first `scanned` bytes are known to hold no end of it."""
     end = seen.find(_END, max(0, scanned - len(_END) + 1))
     if end < 0:
         return None
@@ -48,7 +48,7 @@ def find_head(seen: bytearray, scanned: int) -> Head | None:
 
 
 def forwarded_address(head: bytes, peer: str, hops: int) -> str:
-    """Return whom the `hops` proxies in front say that this comes from; `peer` where there are none, or too few."""
+    """Return the client's address, as `hops` trusted proxies report it; `peer` if there are none, or too few."""
     if not hops:
         return peer
     named = [part.strip() for line in _FORWARDED.findall(head) for part in line.split(b",")]

@@ -1,6 +1,6 @@
 """The server's log: one JSON object a line on stderr, or readable lines on a terminal.
 
-What never gets in: Authorization headers, cookies, query strings (a signed URL is a right in itself), bodies.
+Never logged: Authorization headers, cookies, query strings (a signed URL is a credential), bodies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mask_secrets(text: str) -> str:
 
 
 class MaskedFormatter(structlog.stdlib.ProcessorFormatter):
-    """The last line of defence: no line leaves with a token in it, whoever wrote it and wherever it stands."""
+    """The last line of defence: masks tokens in every line, whichever code logged it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return mask_secrets(super().format(record))
@@ -82,14 +82,14 @@ def log_request(environ: Mapping[str, Any], status: int, sent: int, seconds: flo
     if sys.stderr.isatty():
         logging.getLogger("lorahub.access").info("request", extra=fields)
         return
-    # One line per request, written as it is: the way through all of logging costs more than many a request.
+    # One preformatted line per request: going through the logging module can cost more than the request.
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     line = json.dumps({"event": "request", "level": "info"} | fields | {"timestamp": now})
     sys.stderr.write(line + "\n")
 
 
 class LoggedRequests:
-    """WSGI middleware, for a server that logs no requests itself."""
+    """WSGI middleware that logs requests, for a server that doesn't."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Webhooks are posted by a quiet thread of each worker, from the outbox that the registry keeps in the database."""
+"""A background thread of each worker posts webhooks from the registry's outbox in the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRUNE_SECONDS = 600.0
 
 
 def deliver_in_background(registry: Registry, pause_seconds: float = PAUSE_SECONDS) -> threading.Event:
-    """Start the thread; set the returned event to end it.  Workers may all run one: each delivery is claimed first."""
+    """Start the thread; set the returned event to end it.  Every worker may: each delivery is claimed first."""
     stop = threading.Event()
     threading.Thread(target=_deliver, args=(registry, stop, pause_seconds), name="webhooks", daemon=True).start()
     return stop
@@ -31,5 +31,5 @@ def _deliver(registry: Registry, stop: threading.Event, pause_seconds: float) ->
                 next_prune = time.monotonic() + PRUNE_SECONDS
         except HubError as error:
             log.warning("webhooks wait: %s", error.message)
-        except Exception:  # the thread must outlive whatever one delivery meets; the log has it
+        except Exception:  # the thread must survive any failure of one delivery; it is logged
             log.exception("a webhook delivery failed")

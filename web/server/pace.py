@@ -1,4 +1,4 @@
-"""How slow a client may be: it may pause, but the whole of what it sends or takes has a deadline."""
+"""How slow a client may be: pauses are allowed, but each body or answer must keep a minimum rate."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Pace:
         self.moved = 0
 
     def deadline(self) -> float:
-        """Return until when the next byte has to move."""
+        """Return the time by which the next byte must move."""
         return min(time.monotonic() + STALL_SECONDS, self._began + STALL_SECONDS + self.moved / MIN_BYTES_PER_SECOND)
 
 
 class PacedSocket:
     """The client's socket, for a thread that reads one body from it.
 
-    expects: the client waits for our word before it sends; it gets it when somebody wants the body.
+    expects: the client waits for `100 Continue`, which is sent at the first read of the body.
     """
 
     def __init__(self, sock: socket.socket, *, expects: bool) -> None:
@@ -39,7 +39,7 @@ class PacedSocket:
         self._pace = Pace()
 
     def recv(self, size: int) -> bytes:
-        """Raises TimeoutError, as a socket does, and whatever else it raises."""
+        """Raises what a socket's `recv` raises, TimeoutError included."""
         seconds = self._pace.deadline() - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("the body comes too slowly")

@@ -1,12 +1,11 @@
-"""The event loop answers what is asked for most by itself: which version a ref means.
+"""The event loop itself answers the most frequent request: which version a ref names.
 
-A request that goes through the pool changes threads twice, and the threads of many clients wait for one interpreter
-lock: with sixteen clients that costs several times the work of the answer itself.  Whatever is out of the ordinary (an
-unusual header, a wrong token, a version that isn't there, an answer that has to wait for a write) goes to the pool as
-if it had never been here.
+A request through the pool switches threads twice, and the threads compete for the interpreter lock: with sixteen
+clients that costs several times the work of the answer.  Unusual cases (an odd header, a wrong token, an unknown
+version, an answer that has to wait for a write) go to the pool instead.
 
-The loop waits for SQLite, which is a file here.  For a database that is another process a thread waits, one for all: it
-may hang, and everything else must go on.
+The loop may block on SQLite, which is a local file.  A database server may hang, so a single thread waits for it, and
+the loop goes on.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ Environ = dict[str, Any]
 
 
 def looks_plain(seen: bytes) -> bool:
-    """Whether a request may be for the event loop."""
+    """Whether the event loop may be able to answer a request."""
     return _PLAIN.match(seen) is not None
 
 
 def plain_request(seen: bytes, client: str) -> Environ | None:
-    """Return the WSGI environ, as far as the fast lane reads it, of one plain GET that is all of `seen`; else None."""
+    """Return the part of the WSGI environ that the fast lane reads, if `seen` is exactly one plain GET; else None."""
     line = _PLAIN.match(seen)
     if line is None or len(seen) > MAX_HEAD_BYTES or not _FIELDS.fullmatch(seen, line.end()):
         return None
@@ -65,7 +64,7 @@ class Quick:
         self._thread = ThreadPoolExecutor(1, "quick") if answers.asks_afar else None
 
     async def answer(self, seen: bytes, client: str) -> bytes | None:
-        """Return the answer, with its head, to the request that is all of `seen`; None where the pool has to."""
+        """Return the answer, with its head, if `seen` is exactly one request; None if the pool has to answer."""
         if not looks_plain(seen):
             return None
         if self._thread is None:
@@ -85,7 +84,7 @@ class Quick:
         try:
             return self._answers.body(environ)
         except Exception:
-            # The pool tries again, and its answer says what failed; the event loop must go on for all others.
+            # The pool retries, and its answer says what failed; the event loop must keep serving everybody else.
             logging.getLogger(__name__).exception("the event loop could not answer")
             return None
 

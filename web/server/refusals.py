@@ -1,4 +1,4 @@
-"""Answers of a server that can't or won't ask the application, in the one shape that errors have."""
+"""Answers that the server gives without calling the application, in the usual shape of errors."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ _STATUSES: dict[type[Exception], str] = {
 
 
 def of_malformed(error: Exception) -> bytes:
-    """Return the answer to what never became a request, without repeating its words."""
+    """Return the answer to a malformed request, without echoing it."""
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
     return refusal(status, "http", "The request is not HTTP as this server takes it.")

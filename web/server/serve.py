@@ -3,7 +3,7 @@
     lorahub serve -> prepare (schema, admin) -> listen (the port is known now) -> gunicorn: one arbiter, N workers
                      each worker: Registry.open -> create_app -> the first one says `lorahub is ready: URL` on stdout
 
-Nothing is opened before the fork: database connections and sockets don't survive one.
+Nothing is opened before the fork: forked processes must not share database connections and client sockets.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def local_url(settings: ServerSettings) -> str:
-    """Return the address at which this machine reaches the server."""
+    """Return the URL of the server on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104  # reads, binds nothing
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
@@ -76,7 +76,7 @@ def local_url(settings: ServerSettings) -> str:
 
 
 def prepare(settings: ServerSettings, config_file: Path, say: Callable[[str], None]) -> None:
-    """Bring the schema up and, on the first start, make the admin and show the token once."""
+    """Migrate the schema and, on the first start, create the admin and show the token once."""
     make_private_folder(settings.data)
     registry = Registry.open(settings)
     try:
@@ -116,7 +116,7 @@ def run_gunicorn(settings: ServerSettings, listener: socket.socket) -> None:
     try:
         Service().run()
     finally:
-        if os.getpid() == arbiter:  # a worker that ends comes through here, too
+        if os.getpid() == arbiter:  # a worker runs this too when it exits
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,7 +125,7 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
     url = local_url(settings)
 
     def say_ready(worker: Any) -> None:
-        if worker.age == 1:  # the first worker speaks for all: the socket is shared
+        if worker.age == 1:  # one worker is enough: all share the socket
             print(READY_LINE.format(url=url), flush=True)
 
     os.set_inheritable(listener.fileno(), True)
@@ -144,7 +144,7 @@ def gunicorn_options(settings: ServerSettings, listener: socket.socket) -> dict[
         "limit_request_field_size": 16_384,
         "control_socket_disable": True,
         "proc_name": "lorahub",
-        # The application decides which proxies to believe (trusted_proxies); the server itself believes none.
+        # The application decides which proxies to trust (trusted_proxies); the server itself trusts none.
         "forwarded_allow_ips": "",
         "post_worker_init": say_ready,
         "child_exit": lambda _server, worker: forget_worker(worker.pid),
@@ -166,7 +166,7 @@ def open_app(settings: ServerSettings) -> Flask:
 def run_waitress(settings: ServerSettings, listener: socket.socket) -> None:
     """Serve on Windows, where there is no fork: one process with threads.
 
-    waitress keeps a request's body in a temporary file until all of it is there.
+    waitress buffers a request's body in a temporary file until it is complete.
     """
     from waitress.server import create_server
 
@@ -178,7 +178,7 @@ def run_waitress(settings: ServerSettings, listener: socket.socket) -> None:
         threads=settings.threads,
         backlog=BACKLOG,
         max_request_body_size=settings.max_upload_bytes,
-        # The application decides which proxies to believe (trusted_proxies).
+        # The application decides which proxies to trust (trusted_proxies).
         clear_untrusted_proxy_headers=settings.trusted_proxies == 0,
         ident=None,
     )

@@ -1,7 +1,7 @@
-"""Nobody takes everything: connections and threads are shared between the addresses that ask.
+"""Fair shares: no client address can take all connections or all threads.
 
-Crowd     who is connected.  When all places are taken, the address that has most of them loses one.
-FairPool  threads.  Work waits in a line per address, and the lines take turns; no address runs in all threads.
+Crowd     connections.  When all places are taken, the address with the most connections loses one.
+FairPool  threads.  Work queues per address, and the queues take turns; no address may occupy every thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ P = TypeVar("P", bound="Place")
 
 
 class Place(Protocol):
-    """A connection.  `rests`: it waits for its client, who asked nothing yet; `waits`: for its client, anyhow."""
+    """A connection.  `rests`: idle, no request has begun.  `waits`: for its client, idle or within a request."""
 
     address: str
     rests: bool
@@ -56,9 +56,9 @@ class Crowd(Generic[P]):
             self._held.pop(one.address, None)
 
     def who_leaves(self, newcomer: str) -> P | None:
-        """Return the connection that makes room for one of `newcomer`'s; None if that one is refused instead.
+        """Return the connection to close for a new one of `newcomer`'s; None if the new one is refused instead.
 
-        The address that has most connections loses the oldest that rests.  If none rests, it loses the oldest that
+        The address with the most connections loses its oldest idle one.  If none is idle, it loses the oldest that
         waits for its client, unless the newcomer is that very address.
         """
         if not self._held:
@@ -72,9 +72,9 @@ class Crowd(Generic[P]):
 
 
 class Turns:
-    """The event loop's own time: in each of its rounds, so many connections of an address go on to their next request.
+    """Fair shares of the event loop: each round lets only so many connections of an address start their next request.
 
-    So a round is short, and whoever is new is seen soon, however many connections of one address have much to ask.
+    This keeps rounds short, so new clients are served soon, however many connections one address keeps busy.
     """
 
     def __init__(self, per_round: int) -> None:
@@ -120,9 +120,9 @@ class FairPool:
         self._lines: dict[str, deque[Callable[[], None]]] = {}
 
     async def run(self, address: str, work: Callable[[], T]) -> T:
-        """Return what `work` returns, once a thread had time for it.
+        """Run `work` in a thread, and return its result.
 
-        When the caller is cancelled meanwhile, the work goes on, if it began.
+        If the caller is cancelled, work that has begun runs to its end.
         """
         return await asyncio.shield(self._take(address, work))
 
@@ -133,7 +133,7 @@ class FairPool:
         return await self.run(address, work)
 
     def submit(self, address: str, work: Callable[[], object]) -> None:
-        """Do `work` some time; its outcome is nobody's."""
+        """Queue `work`; nobody waits for its outcome."""
         self._take(address, work)
 
     def shutdown(self) -> None:
@@ -171,10 +171,10 @@ class FairPool:
             outcome.set_result(done.result())
         else:
             outcome.set_exception(error)
-            outcome.exception()  # it may be nobody's
+            outcome.exception()  # mark as retrieved: the caller may be gone
 
     def _start_next(self) -> None:
-        """Start the first of the first line that may; that line goes to the end."""
+        """Start the first job of the first queue that may run one; that queue goes to the back."""
         for address in self._lines:
             if self._may_start(address):
                 line = self._lines.pop(address)
@@ -186,5 +186,5 @@ class FairPool:
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, *call: object) -> None:
     """Have the loop make a call, from any thread."""
-    with suppress(RuntimeError):  # the loop has ended: the worker is on its way out
+    with suppress(RuntimeError):  # the loop has ended: the worker is shutting down
         loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]

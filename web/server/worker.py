@@ -1,7 +1,7 @@
-"""gunicorn's worker process: it lives and dies as the arbiter says, and serves through `front.Front`.
+"""gunicorn's worker process: the arbiter starts and stops it; it serves through `front.Front`.
 
-gunicorn brings the arbiter, the parser and the framing of answers; who may take a thread, and how long a client may
-take, is decided by the front.
+gunicorn provides the arbiter, the parser and the framing of answers.  The front decides who gets a thread, and how slow
+a client may be.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FrontWorker(Worker):
 
 
 def connection_places(wanted: int) -> int:
-    """Return for how many connections this process has descriptors, and let it have as many as the system allows."""
+    """Raise the descriptor limit as far as the system allows; return how many connections that leaves room for."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = wanted + SPARE_HANDLES if most == resource.RLIM_INFINITY else min(most, wanted + SPARE_HANDLES)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
