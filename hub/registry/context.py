@@ -86,7 +86,7 @@ class Context:
 def _make_secret_key(session: Session) -> str:
     stored = session.get(ServerValueRow, "secret_key")
     if stored is None:
-        # Two workers may come here at once: the primary key lets one in, and the other reads its value.
+        # Two workers may insert at once: the primary key admits one, and the other reads its value.
         stored = ServerValueRow(name="secret_key", value=secrets.token_hex(32))
         session.add(stored)
         session.flush()

@@ -3,7 +3,7 @@
     registry.tokens.create(actor, …)      registry.versions.resolve(actor, ref)      registry.aliases.set(actor, …)
 
 Each noun binds the functions of a module to this registry's context; what they promise is said there.  All of them
-raise `hub.errors` and nothing else.  An `Actor` comes first; what it may not read does not exist for it.
+raise only `hub.errors`.  The first argument is an `Actor`; what it may not read is "not found".
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Rates(Noun):
 
 
 class Values(Noun):
-    """What is computed of versions once, after they were published."""
+    """Values computed once per version, after its publish."""
 
     find = of(queue.find)
     want = of(queue.want)
@@ -271,7 +271,7 @@ class Registry:
         return cls(Context.open(settings))
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.context.close()
 
     def check_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""What the registry hands out: finished, immutable values that know nothing of SQL or HTTP."""
+"""What the registry returns: immutable values, independent of SQL and HTTP."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish came to.  `created` is False when the same content was there already."""
+    """The result of a publish.  `created` is False if the same content was there already."""
 
     version: Version
     created: bool
@@ -238,11 +238,11 @@ class UploadPart:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A blob on its way in.
+    """An upload in progress.
 
     mode "append": send bytes from `offset` on through `Registry.append`.
     mode "parts":  PUT each part of `part_size` bytes to its signed URL, then `Registry.complete_upload`.
-    done: all bytes came, their sha256 was right, and the blob is stored.
+    done: all bytes arrived, their sha256 matches, and the blob is stored.
     """
 
     id: str
@@ -331,9 +331,9 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What somebody said that a base is known by.
+    """A fingerprint that somebody claimed for a base.
 
-    publishers: how many, who don't belong together, say so.  pinned: an operator does.  holds: it judges adapters.
+    publishers: how many independent ones claim it.  pinned: by an operator.  holds: it is trusted to judge adapters.
     """
 
     kind: str
@@ -347,7 +347,7 @@ class Fingerprint:
 class Base:
     """A base model as an object: its canonical id, other names, fingerprints, and the copies made of it.
 
-    shapes, weights: the fingerprints that judge.  fingerprints: all that were said, also what publishers dispute.
+    shapes, weights: the trusted fingerprints.  fingerprints: all claimed ones, the disputed included.
     """
 
     id: str
@@ -363,7 +363,7 @@ class Base:
 
     @property
     def disputed(self) -> tuple[str, ...]:
-        """The fingerprints by which nothing is judged, as publishers contradict each other."""
+        """The fingerprints that judge nothing, because publishers contradict each other."""
         return tuple(mark.value for mark in self.fingerprints if not mark.holds)
 
 
@@ -424,7 +424,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """A user who asked to read a gated adapter's files, or was let in unasked.  id: 24 hex."""
+    """A user who requested a gated adapter's files, or was granted access unasked.  id: 24 hex."""
 
     id: str
     user: str
@@ -435,7 +435,7 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What one author has sent that is no version yet.  ref: `refs/draft/<author>`.  problem: what it lacks."""
+    """One author's commits that are not a version yet.  ref: `refs/draft/<author>`.  problem: what it lacks."""
 
     ref: str
     author: str | None
@@ -474,7 +474,7 @@ class DailyDownloads:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A web login.  `secret` goes into the cookie and is only known here; the database keeps its hash."""
+    """A web login.  `secret` goes into the cookie; the database stores only its hash."""
 
     secret: str
     user: str

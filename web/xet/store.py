@@ -166,7 +166,7 @@ def _size_of(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
     except FileNotFoundError:
-        # Somebody else's upload was dropped, or put in place, in this very moment.
+        # Another upload was dropped, or moved into place, concurrently.
         return 0
 
 

@@ -12,7 +12,7 @@ from hub.errors import TooManyRequests
 from hub.registry.context import Context
 from hub.registry.db.models import RateBucketRow
 
-# A bucket that nobody took from for this long is full again, so its row says nothing.
+# A bucket unused for this long is full again, so its row can go.
 _FORGET_SECONDS = 24 * 3600
 
 
@@ -36,9 +36,9 @@ def _take(context: Context, session: Session, key: str, per_second: float, burst
     # An update that changes nothing locks the row that is there: `forget_idle` can't take it from under us.
     session.execute(added.on_conflict_do_update(index_elements=["key"], set_={"key": key}))
     row = session.scalars(select(RateBucketRow).where(RateBucketRow.key == key)).one()
-    # The time under the lock: one from before it would let the time in between count twice.
+    # Read the clock under the lock: an earlier reading would count the wait for the lock twice.
     now = context.now().timestamp()
-    # A clock that went back must not take tokens away, and one far ahead must not stop the bucket for a day.
+    # A clock that went back must not remove tokens, and one far ahead must not block the bucket for a day.
     passed = max(0.0, now - row.updated_at)
     held = min(burst, row.tokens + passed * per_second)
     if held >= cost:

@@ -4,7 +4,7 @@
     reserved            uploads that are open, one by one            from their opening to their end
                         blobs that were sent and aren't named yet    until a version or draft names them, or a day
 
-What is sent moves from the one to the next and is counted in one of them, so the sum never passes the limit.
+Uploaded bytes move from one state to the next and count in exactly one, so the sum never exceeds the limit.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def take(
 ) -> None:
     """Count `size` bytes of a version or draft of `adapter`, whose blobs `named` wait no longer.  Raises QuotaExceeded.
 
-    The namespace's row is written first, so that two publishers can't both fit.
+    The namespace's row is written first, which locks it, so that two publishers can't both use the same room.
     """
     counted = update(NamespaceRow).where(NamespaceRow.id == namespace.id)
     used = session.scalar(
@@ -117,7 +117,7 @@ def take(
 
 
 def settle(session: Session, adapter: str, named: Iterable[str]) -> None:
-    """Count no longer as waiting what a version or draft of `adapter` names now."""
+    """Stop counting as waiting the blobs that a version or draft of `adapter` names now."""
     waiting = update(BlobGrantRow).where(BlobGrantRow.adapter == adapter, BlobGrantRow.sha256.in_(list(named)))
     session.execute(waiting.values(counted_bytes=0).execution_options(synchronize_session=False))
 

@@ -51,8 +51,8 @@ _BY_SECRET = text(
 def authenticate(context: Context, secret: str, source: str | None = None, *, may_write: bool | None = True) -> Actor:
     """Return who holds this token.  Raises Unauthenticated for an unknown, expired or revoked one.
 
-    Now and then a token's use is noted, which writes.  Where that is due, may_write=False raises Unavailable, and None
-    leaves it to the next one.
+    Now and then a token's last use is recorded, which is a write.  If one is due, may_write=False raises Unavailable,
+    and None leaves it to the next call.
     """
     if not _SECRET.match(secret):
         raise Unauthenticated("This is not a token of lorahub: those begin with lhub_. Log in: lorahub login")
@@ -103,7 +103,7 @@ def _note_use(context: Context, token_id: int, now: datetime) -> None:
             lambda session: session.execute(update(TokenRow).where(TokenRow.id == token_id).values(last_used_at=now))
         )
     except HubError:
-        # Reads go on when the database can't be written (a full disk): then the note is what may be missing.
+        # Reads must work when the database can't be written (a full disk): then only the last use goes unrecorded.
         return
 
 

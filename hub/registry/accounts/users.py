@@ -28,7 +28,7 @@ def first_start(context: Context) -> NewToken | None:
             return None
         try:
             user = _add_user(context, session, FIRST_USER, admin=True)
-        except Conflict:  # between the two questions, another server's first start ended
+        except Conflict:  # another server's first start finished between the two queries
             return None
         actor = Actor(user.name, user.id, ALL_SCOPES, admin=True)
         token = tokens.add(context, session, user, "first start", ALL_SCOPES, namespace=None, expires_at=None)

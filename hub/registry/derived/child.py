@@ -1,6 +1,6 @@
-"""The process in which recipes run: `python -m hub.registry.derived.child`, spoken to by sandbox.py.
+"""The process in which recipes run: `python -m hub.registry.derived.child`, driven by sandbox.py.
 
-Each job has a fork, which first bounds itself: the kernel then ends it if it takes more.  It opens no database.
+Each job runs in a fork, which first sets its own limits: the kernel ends it if it exceeds them.  It opens no database.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _in_a_fork(request: Mapping[str, Any]) -> bytes:
-    """Do the job in a process that starts with what is imported already, and ends with whatever it took."""
+    """Run the job in a fork: the imports are done already, and its memory is released at its exit."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -100,15 +100,15 @@ def make(request: Mapping[str, Any]) -> Any:
 
 
 def bound(cpu_seconds: int, memory_bytes: int, deadline_seconds: int) -> None:
-    """Let the kernel end this process when it takes more.  Windows has none of this: there the deadline is all."""
+    """Make the kernel end this process if it exceeds its limits.  On Windows, only the deadline holds."""
     with contextlib.suppress(ImportError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.nice(10)  # requests come first
-        signal.alarm(deadline_seconds)  # also when whoever started it is gone
+        os.nice(10)  # requests have priority
+        signal.alarm(deadline_seconds)  # even if the parent is gone
 
 
 def _refusal(reason: str) -> bytes:

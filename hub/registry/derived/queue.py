@@ -1,7 +1,7 @@
-"""The rows of what is derived: asked for, taken by a worker, made or failed.
+"""The job queue of derived values: wanted, claimed by a worker, made or failed.
 
-Workers of all machines share them: a job is claimed for a while, by a transaction.  Who publishes much waits behind
-who publishes little: the next job is one of the namespace that took the least time lately.
+The workers of all machines share it: a transaction claims a job for a limited time.  Scheduling is fair: the next job
+belongs to the namespace that used the least time lately.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOOK_BACK = 200
 
 
 def find(context: Context, recipe: Recipe, *digests: str) -> Derived | None:
-    """Return what was made of these versions, or that it waits, or failed; None if nobody asked for it yet."""
+    """Return the value for these versions, or that it waits or failed; None if nobody asked for it yet."""
     with context.database.read() as session:
         row = session.get(DerivedRow, Job(recipe, digests, "").row_key)
         if row is None:
@@ -48,7 +48,7 @@ def find(context: Context, recipe: Recipe, *digests: str) -> Derived | None:
 
 
 def want(context: Context, recipe: Recipe, *digests: str) -> bool:
-    """Ask for a value because a page shows it.  Returns False if too many others wait already."""
+    """Queue a value that a page shows.  Returns False if too many jobs wait already."""
 
     def work(session: Session) -> bool:
         waiting = select(func.count()).where(DerivedRow.state == "waiting", DerivedRow.share == _PAGES)
@@ -61,7 +61,7 @@ def want(context: Context, recipe: Recipe, *digests: str) -> bool:
 
 
 def sweep(context: Context, recipes: Sequence[Recipe], seen: int) -> int:
-    """Ask for what is missing of the versions above id `seen`; return up to which id nothing is missing."""
+    """Queue the missing values of versions above id `seen`; return the id up to which none is missing."""
     swept = [recipe for recipe in recipes if recipe.is_swept]
     with context.database.read() as session:
         query = (
@@ -147,7 +147,7 @@ def files_of(context: Context, digest: str) -> dict[str, FileEntry] | None:
 
 
 def keep(context: Context, job: Job, found: Derived) -> None:
-    """Write what came of a job.  A waiting one is given back, and fails for good after MAX_TRIES."""
+    """Store a job's outcome.  A waiting one is queued again, and fails for good after MAX_TRIES."""
     body = zlib.compress(json.dumps(found.value, allow_nan=False).encode(), 6) if found.state == "made" else None
 
     def work(session: Session) -> None:
@@ -174,7 +174,7 @@ def drop(context: Context, job: Job) -> None:
 
 
 def forget_unneeded(session: Session) -> None:
-    """Delete what was made of versions that are gone, and all but the newest comparisons."""
+    """Delete the values of deleted versions, and all but the newest comparisons."""
 
     def has_version(column: Any) -> Any:
         return exists().where(VersionRow.digest == column, VersionRow.deleted_at.is_(None))
@@ -189,7 +189,7 @@ def forget_unneeded(session: Session) -> None:
 
 
 def forget_other_recipes(context: Context, recipes: Sequence[Recipe]) -> None:
-    """Delete what other releases made by other versions of these recipes."""
+    """Delete the values that other releases made with other versions of these recipes."""
     keys = [recipe.key for recipe in recipes]
     stale = or_(*(DerivedRow.recipe.like(f"{recipe.name}.%") for recipe in recipes))
     query = delete(DerivedRow).where(stale, DerivedRow.recipe.not_in(keys))

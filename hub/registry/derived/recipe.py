@@ -1,4 +1,4 @@
-"""What can be computed of a version, and what came of it."""
+"""What can be computed from a version, and the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run recipes in processes that may take so much and no more, and are killed at their deadline.
+"""Run recipes in processes with limits on resources, killed at their deadline.
 
 Sandbox (here) -> child.py, which imports what recipes need -> a fork for each job, which bounds itself
     {function, store, files, bounds}  ---->
@@ -40,7 +40,7 @@ class Sandbox:
         self._errors: IO[bytes] | None = None
 
     def run(self, recipe: Recipe, versions: Sequence[Mapping[str, FileEntry]]) -> Derived:
-        """Return what the recipe makes of these files: a value, a reason why not, or WAITING if another try may do."""
+        """Return the recipe's outcome: a value, a failure's reason, or WAITING if a retry may succeed."""
         request = {
             "function": recipe.function,
             "imports": recipe.imports,
@@ -54,7 +54,7 @@ class Sandbox:
         answer = self._ask(json.dumps(request).encode() + b"\n", recipe.deadline_seconds + 5)
         found = self._read(recipe, answer) if answer is not None else _beyond(recipe)
         if not answer:
-            self.close()  # whatever it has become: the next job gets another
+            self.close()  # in an unknown state: start a new process for the next job
         return found
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ def _read_line(pipe: IO[bytes], deadline: float) -> bytes | None:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the child needs to know: never the server's own secrets, but the store's."""
+    """Return the child's environment: the store's credentials, but none of the server's own secrets."""
     kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("AWS_")}
     return kept | dict.fromkeys(_ONE_THREAD, "1")
 

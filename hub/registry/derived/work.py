@@ -1,4 +1,4 @@
-"""Doing the work: one job after the other, by a quiet thread of each worker, or all at once by a command."""
+"""Running the jobs: one by one in a background thread of each worker, or all at once by a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPENT_LIFETIME_SECONDS = 600.0
 
 
 class Deriving:
-    """One worker's part: how far it swept, and what each namespace took of its time lately."""
+    """One worker's state: how far it has swept, and how much time each namespace used lately."""
 
     def __init__(self, context: Context, recipes: Sequence[Recipe]) -> None:
         self._context, self._recipes = context, tuple(recipes)
@@ -42,7 +42,7 @@ class Deriving:
         return True
 
     def finish(self) -> None:
-        """Make all that waits."""
+        """Run all waiting jobs."""
         while self.step():
             pass
 
@@ -55,7 +55,7 @@ class Deriving:
 
 
 def make(context: Context, sandbox: Sandbox, job: Job) -> None:
-    """Run a claimed job and keep what came of it."""
+    """Run a claimed job and store its outcome."""
     versions = [queue.files_of(context, digest) for digest in job.digests]
     known = [files for files in versions if files is not None]
     if len(known) < len(versions):

@@ -1,7 +1,7 @@
 """The audit log: one event per mutation, in the mutation's own transaction, readable by the namespace's owners.
 
-A mutation is what changes what others can see or do.  Sending bytes, counting a download and noting when a token was
-used are none.  The same event goes into the outbox of the namespace's webhooks.
+A mutation changes what others can see or do.  Uploading bytes, counting a download and recording a token's last use
+are none.  The same event goes into the outbox of the namespace's webhooks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def record(
 
 
 def _note_change(session: Session, target: str) -> None:
-    """Raise the revision of the adapter that the event is about: what is cached of it is old from now on."""
+    """Increment the revision of the event's adapter, which invalidates its cache entries."""
     name = target.partition("@")[0]
     if "/" in name:
         session.execute(

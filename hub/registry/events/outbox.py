@@ -1,4 +1,4 @@
-"""The outbox of webhooks: what happened, written in the transaction in which it happened.  webhooks.py sends it."""
+"""The outbox of webhooks: events, written in the transaction that they report.  webhooks.py sends them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Requests that the server makes because a user said so: imports and webhooks.  They reach public addresses only.
 
-Where a name leads is decided when the connection is made, and the connection goes to the very address that was
-checked: neither a redirect nor a name that answers differently the second time gets anywhere else.  Proxies of the
-environment are not used, as they would resolve the name themselves.
+A host is resolved when the connection is made, and the connection goes to the very address that was checked, so neither
+redirects nor DNS rebinding reach another one.  Proxies from the environment are not used: they would resolve the name
+themselves.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ WRITE_BYTES = 64 * 1024
 
 
 class Deadline:
-    """When one errand has to be over, whatever arrives meanwhile; another thread may bring it forward."""
+    """The time by which a task must end, however much data arrives; another thread may shorten it."""
 
     def __init__(self, seconds: float) -> None:
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
-        """Begin the next errand."""
+        """Start the next task."""
         self._until = time.monotonic() + seconds
 
     def end_now(self) -> None:
@@ -57,7 +57,7 @@ class Deadline:
 
 
 class TimedStream(httpcore2.NetworkStream):
-    """A connection that ends with its deadline: a peer that sends a byte at a time gets no more than the others."""
+    """A connection that ends at its deadline, even if the peer keeps sending a byte at a time."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
@@ -72,7 +72,7 @@ class TimedStream(httpcore2.NetworkStream):
             try:
                 return self._stream.read(max_bytes, min(seconds, SLICE_SECONDS))
             except httpcore2.ReadTimeout:
-                continue  # look whether the deadline was brought forward
+                continue  # check whether the deadline was shortened
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), WRITE_BYTES):
@@ -128,7 +128,7 @@ class GuardedBackend(httpcore2.NetworkBackend):
         if host.lower() not in self._trusted and f"{host}:{port}".lower() not in self._trusted:
             for address in addresses:
                 if not is_public(address):
-                    # Where a name leads inside the operator's network is not the caller's to know.
+                    # Don't reveal how a name resolves inside the operator's network.
                     raise InvalidRequest(
                         f"{host} is at no public address: the server does not go there. "
                         "An operator can allow it: LORAHUB_TRUSTED_HOSTS."
@@ -152,7 +152,7 @@ def is_public(address: str) -> bool:
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """Reading the certificates of the world takes a third of a second: once is enough."""
+    """Cached: loading the CA certificates takes a third of a second."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -171,7 +171,7 @@ def open_client(
 ) -> httpx2.Client:
     """Return a client that reaches public addresses only and follows no redirect by itself.
 
-    deadline: of everything that it is used for; without one, only a peer that is silent for `TIMEOUT_SECONDS` is left.
+    deadline: of everything that it is used for; without one, only `TIMEOUT_SECONDS` of silence end a request.
     """
     return httpx2.Client(
         transport=_GuardedTransport(trusted_hosts, deadline or Deadline(math.inf), max_connections),
@@ -179,7 +179,7 @@ def open_client(
         follow_redirects=False,
         trust_env=False,
         headers={"User-Agent": "lorahub"},
-        # What one user's request was given must not go out with the next one's.
+        # Cookies set for one user's request must not be sent with the next one's.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
 

@@ -1,7 +1,7 @@
-"""Webhooks: events of a namespace, posted to an address, signed, and tried again until they get through.
+"""Webhooks: events of a namespace, signed, posted to a URL, and retried.
 
-The outbox (`deliveries`) is written in the transaction of the event, so no event is lost and none is told that did
-not happen.  A worker takes one that is due by moving its time ahead; if it dies, another takes it when that time comes.
+The outbox (`deliveries`) is written in the event's transaction, so none is lost, and none is sent that did not happen.
+A worker leases a due delivery by moving its due time ahead; if the worker dies, another takes it when the lease ends.
 
     X-Lorahub-Event: version.publish
     X-Lorahub-Delivery: 17
@@ -124,10 +124,10 @@ class _Due:
 
 
 def deliver(context: Context, limit: int = 100) -> int:
-    """Post what is due in the outbox; returns how many got through.  For a background thread of each worker.
+    """Post the due deliveries; returns how many succeeded.  For a background thread of each worker.
 
-    Several receivers are posted to at once, each by one thread: a slow one delays only what is for itself.  After about
-    `limit` deliveries no receiver's turn begins any more.
+    Receivers are served in parallel, each by one thread, so a slow one delays only its own deliveries.  After about
+    `limit` deliveries no receiver's turn starts any more.
     """
     turns: dict[Future[tuple[int, int]], int] = {}
     tried = delivered = 0
@@ -157,9 +157,9 @@ def _receivers_due(context: Context, busy: set[int], count: int) -> list[int]:
 
 
 def _deliver_to(context: Context, webhook_id: int) -> tuple[int, int]:
-    """Give one receiver its turn; returns how many deliveries were tried, and how many got through.
+    """Serve one receiver; returns how many deliveries were tried, and how many succeeded.
 
-    Each is taken just before it is posted: one that waits for others must not outlast its lease.
+    Each is leased just before it is posted, so that its lease can't expire while it waits for others.
     """
     tried = delivered = 0
     deadline = Deadline(DELIVERY_SECONDS)
@@ -176,7 +176,7 @@ def _deliver_to(context: Context, webhook_id: int) -> tuple[int, int]:
 
 
 def _claim(context: Context, session: Session, *, webhook_id: int) -> _Due | None:
-    """Take a webhook's delivery that is due; nobody else will until the lease is over."""
+    """Lease a webhook's due delivery; nobody else takes it until the lease ends."""
     now = context.now()
     query = (
         select(DeliveryRow, WebhookRow)
@@ -209,7 +209,7 @@ def prune(context: Context) -> int:
 
 
 def _prune_some(context: Context, session: Session) -> int:
-    """Delete a bounded number of rows: others wait to write meanwhile."""
+    """Delete a bounded number of rows, because other writers wait meanwhile."""
     place = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=DeliveryRow.id.desc())
     ended = (
         select(DeliveryRow.id, DeliveryRow.due_at, place.label("place"))
@@ -223,7 +223,7 @@ def _prune_some(context: Context, session: Session) -> int:
 
 
 def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None:
-    """Return None if the receiver said 2xx, else what went wrong.  Of what else it says, no more is read than fits."""
+    """Return None if the receiver answered 2xx, else what went wrong.  Reads a bounded part of the answer."""
     timestamp = str(int(context.now().timestamp()))
     headers = {
         "Content-Type": "application/json",
@@ -242,7 +242,7 @@ def _post(context: Context, client: httpx2.Client, delivery: _Due) -> str | None
 
 
 def _read_to_the_end(answer: httpx2.Response) -> None:
-    """Read an answer that is short and quick, so that its connection can serve the next delivery."""
+    """Read the answer if it is short and quick, so that the connection can be reused."""
     until, count = time.monotonic() + _ANSWER_SECONDS, 0
     with suppress(httpx2.HTTPError):  # the status is what counts, and it is here
         for piece in answer.iter_raw():
@@ -252,13 +252,13 @@ def _read_to_the_end(answer: httpx2.Response) -> None:
 
 
 def sign(secret: str, timestamp: str, body: str) -> str:
-    """Return the signature that a receiver compares: the time is in it, so that an old body can't be sent again."""
+    """Return the signature for the receiver to compare; it covers the time, which prevents replays."""
     return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
 
 
 def _note(context: Context, session: Session, *, delivery_id: int, error: str | None) -> None:
     row = session.get(DeliveryRow, delivery_id)
-    if row is None:  # its webhook was deleted in between
+    if row is None:  # the webhook was deleted meanwhile
         return
     row.last_error = error
     if error is None:

@@ -8,7 +8,7 @@
 | MANAGE  | owner                 | admin              |
 | SITE    | the server's admin    | admin              |
 
-Default deny.  A private thing and a missing thing look the same to whoever may not read it.
+Default deny.  Without the right to read it, a private thing looks like a missing one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
 
 
 class Action(Enum):
-    """What is about to be done, with the role and the scope that it takes."""
+    """An action, with the role and the scope that it takes."""
 
     READ = ("reader", "read")
     PUBLISH = ("publisher", "publish")
@@ -61,7 +61,7 @@ class Actor:
         return self.user_id is None
 
     def has_scope(self, scope: Scope) -> bool:
-        """A wider scope holds the narrower ones."""
+        """A wider scope includes the narrower ones."""
         return any(SCOPES.index(held) >= SCOPES.index(scope) for held in self.scopes)
 
     def reaches(self, namespace: str) -> bool:

@@ -1,4 +1,4 @@
-"""May this actor do that here?  The checks that every other module makes, in the transaction that they hold for."""
+"""Permission checks.  Every module calls them inside the transaction that they protect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def role_in(session: Session, actor: Actor, namespace_id: int) -> Role | None:
 
 
 def to_role(text: str) -> Role:
-    """Return the role of that name; one that is unknown is the least."""
+    """Return the role of that name; the lowest for an unknown name."""
     return "owner" if text == "owner" else "publisher" if text == "publisher" else "reader"
 
 
@@ -41,7 +41,7 @@ def may_read(session: Session, actor: Actor, namespace: NamespaceRow, private: b
 def check_gate(session: Session, actor: Actor, adapter: AdapterRow, path: str) -> None:
     """Raise Gated if the actor, who may see the adapter, may not read this file of it.
 
-    A gated adapter's files are for members of its namespace, and for whom its owners have let in.
+    A gated adapter's files are for members of its namespace, and users to whom its owners have granted access.
     """
     namespace = session.get(NamespaceRow, adapter.namespace_id)
     if not adapter.gated or path == CARD_FILE or namespace is None:
@@ -63,15 +63,15 @@ def _is_let_in(session: Session, actor: Actor, adapter: AdapterRow) -> bool:
 
 
 def opens_gate(actor: Actor, namespace: str, status: str | None) -> bool:
-    """Whether an owner has let the actor in, and its token reaches the namespace.  status: of its access request."""
+    """Whether the actor was granted access, and its token reaches the namespace.  status: of its access request."""
     return status == "accepted" and actor.has_scope("read") and actor.reaches(namespace)
 
 
 def require(session: Session, actor: Actor, name: str, action: Action) -> NamespaceRow:
     """Return the namespace if the actor may do this in it.
 
-    Raises NamespaceNotFound when it isn't there or may not be read, Unauthenticated for anonymous callers, and
-    Forbidden, which says what is missing, for the others.
+    Raises NamespaceNotFound if it is missing or unreadable, Unauthenticated for anonymous callers, and Forbidden, which
+    says what is missing, for all others.
     """
     row = session.scalar(select(NamespaceRow).where(NamespaceRow.name == parse_namespace(name)))
     if row is None or not may_read(session, actor, row):

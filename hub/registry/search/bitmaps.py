@@ -1,7 +1,7 @@
 """Sets of adapters as bitmaps: bit i of a Python int stands for the adapter with id i.
 
-Intersecting two sets of a million adapters takes microseconds, and counting one as well, which is what lets every
-facet be exact.  Stored in chunks of 65,536 bits, so that a change rewrites a few hundred bytes.
+Intersecting or counting sets of a million adapters takes microseconds, so every facet's count can be exact.
+Stored in chunks of 65,536 bits, so that a change rewrites a few hundred bytes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def from_ids(ids: Iterable[int]) -> int:
 
 
 def to_bytes(bitmap: int) -> bytes:
-    """Return the set as bytes, in which `has` looks ids up without copying a number of a million bits."""
+    """Return the set as bytes, so that `has` can look ids up without copying a million-bit number."""
     return bitmap.to_bytes(bitmap.bit_length() // 8 + 1, "little")
 
 

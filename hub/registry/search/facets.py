@@ -1,7 +1,7 @@
 """The catalog's index: for every value of every field, the set of adapters that have it.
 
-A mutation says `with facets.reindexed(…)` around what it changes; the difference of the adapter's terms before and
-after is written in the same transaction.  `lorahub fsck` compares the index with the rows.
+A mutation wraps its changes in `with facets.reindexed(…)`, which writes the difference between the adapter's terms
+before and after in the same transaction.  `lorahub fsck` compares the index with the rows.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PAGE = 1_000
 
 @contextmanager
 def reindexed(session: Session, row: AdapterRow) -> Iterator[None]:
-    """Bring the catalog's index up to what the block makes of `row`, which is locked.
+    """Update the catalog's index for what the block changes of `row`, which is locked.
 
-    Its namespace and base stay as they are until the end: one that became private, or was renamed, while we looked
-    would leave the adapter found by what it was.
+    Locks its namespace and base as well: if either became private, or was renamed, meanwhile, the index would keep
+    the old term.
     """
     lock_namespace(session, row.namespace_id)
     before = terms_of(session, row)
@@ -47,7 +47,7 @@ def reindexed(session: Session, row: AdapterRow) -> Iterator[None]:
 
 
 def terms_of(session: Session, row: AdapterRow) -> set[Term]:
-    """Return everything that an adapter is found by; nothing for one that the catalog doesn't show."""
+    """Return all index terms of an adapter; none for one that the catalog doesn't show."""
     if row.deleted_at is not None or not row.recent_id:
         return set()
     namespace = session.get_one(NamespaceRow, row.namespace_id)
@@ -75,7 +75,7 @@ def refresh_namespace(session: Session, namespace_id: int) -> None:
 
 
 def load(session: Session, terms: Iterable[Term]) -> dict[Term, int]:
-    """Return the sets of the given terms; a term that nothing has is left out."""
+    """Return the sets of the given terms, without empty ones."""
     wanted = sorted(set(terms))
     if not wanted:
         return {}
@@ -94,7 +94,7 @@ def load_common(session: Session) -> dict[Term, int]:
 
 @cache
 def _common_values() -> Select[str, str, int, bytes]:
-    """Build the statement once: it is long, and every search page asks it."""
+    """Builds the statement once: it is long, and every search page runs it."""
     parts = [
         select(
             select(TermRow.id, TermRow.field, TermRow.value)
@@ -129,7 +129,7 @@ def _apply(session: Session, adapter_id: int, removed: set[Term], added: set[Ter
     _ensure_terms(session, added)
     changed = sorted(removed | added)
     query = select(TermRow).where(tuple_(TermRow.field, TermRow.value).in_(changed))
-    # One lock order for everybody.  populate_existing: the counts must be those of now, behind the lock.
+    # Always the same lock order.  populate_existing: the counts must be read under the lock.
     query = query.order_by(TermRow.field, TermRow.value).with_for_update().execution_options(populate_existing=True)
     chunk, bit = bitmaps.chunk_of(adapter_id), bitmaps.bit_of(adapter_id)
     rows = list(session.scalars(query))
@@ -167,15 +167,15 @@ def _chunk_rows(session: Session, term_ids: Sequence[int], chunk: int) -> dict[i
 
 
 def rename_term(session: Session, row: AdapterRow, old: Term, new: Term) -> None:
-    """Move one adapter from a term to the one that it is called now."""
+    """Move one adapter from a term to its new name."""
     _apply(session, row.id, removed={old}, added={new})
     text_index.put(session, row.id, text_of(session, row))
 
 
 def rebuild(session: Session) -> int:
-    """Make the whole index anew from the rows, and return how many adapters are in it.  Reads go on meanwhile."""
+    """Rebuild the index from the rows, and return the number of adapters in it.  Reads are not blocked."""
     if session.get_bind().dialect.name == "postgresql":
-        # Publishers wait behind this with their changes, which then are changes of the new index.
+        # Publishers wait for this lock, so their changes apply to the new index.
         session.execute(text("LOCK TABLE terms IN EXCLUSIVE MODE"))
     session.execute(delete(TermChunkRow))
     session.execute(delete(TermRow))

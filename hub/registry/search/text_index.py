@@ -1,7 +1,7 @@
-"""Full text of adapters: FTS5 on SQLite, tsvector on PostgreSQL, and one idea of a word for both.
+"""Full-text search of adapters: FTS5 on SQLite, tsvector on PostgreSQL, with the same tokenizer for both.
 
-Texts and queries are cut into words here, so `task/qa-json` is found by "qa" on both databases, and no query can be
-anything but words: what has a meaning in FTS5 or tsquery never reaches them.
+Texts and queries are split into words here, so "qa" finds `task/qa-json` on both databases, and a query can hold only
+words: the operators of FTS5 or tsquery never reach them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def words(value: str) -> list[str]:
 
 
 def put(session: Session, adapter_id: int, value: str) -> None:
-    """Make `value` all that the adapter is found by."""
+    """Replace the adapter's indexed text by `value`."""
     remove(session, adapter_id)
     put_many(session, [(adapter_id, value)])
 
@@ -51,12 +51,12 @@ def remove(session: Session, adapter_id: int) -> None:
 def find(session: Session, query: str) -> list[int] | None:
     """Return the ids of adapters that have every word of `query`, as a whole word or the start of one.
 
-    None when there is no word in it: then it asks for nothing in particular.
+    None if the query has no words: then it filters nothing.
     """
     wanted = words(query)[:MAX_QUERY_WORDS]
     if not wanted:
         return None
-    # The ids come over as one text: a hundred thousand rows would take longer to fetch than to find.
+    # Fetch the ids as one text: fetching a hundred thousand rows would take longer than finding them.
     if _is_sqlite(session):
         statement = "SELECT group_concat(rowid) FROM adapter_search WHERE adapter_search MATCH :query"
         expression = " AND ".join(f'"{word}"*' for word in wanted)

@@ -1,7 +1,7 @@
-"""What the local store asks of the operating system, where systems differ.
+"""The local store's system calls that differ between operating systems.
 
-POSIX has locks on open files, reads at an offset, and folders that can be synced.  Windows has none of them; there the
-server is one process, which a lock in memory is enough for, and the file system keeps its own journal of names.
+POSIX has locks on open files, reads at an offset, and fsync of folders.  Windows has none of them.  There the server is
+one process, so a lock in memory is enough, and the file system journals names itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _holding = threading.Lock()
 
 @contextmanager
 def lock(file: int, name: str, wait: float = 0.0) -> Iterator[bool]:
-    """Hold `file`, which all call `name`, alone for the time of the block; False where another keeps it.
+    """Hold an exclusive lock on `file`, known as `name`, during the block; yields False if somebody else holds it.
 
-    It is asked for once, or again and again for `wait` seconds.  The lock is given up at the end of the block or when
-    the file is closed, and with the process that holds it.
+    Tries once, or repeatedly for `wait` seconds.  The lock ends with the block, with the file, or with the process that
+    holds it.
     """
     until = time.monotonic() + wait
     while not (is_ours := _take(file, name)) and time.monotonic() < until:
@@ -66,7 +66,7 @@ def _give_back(file: int, name: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk keep the names in `folder`."""
+    """Make the names in `folder` durable."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""The hashes of a blob, computed while its bytes pass by."""
+"""The hashes of a blob, computed while its bytes stream through."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BlobHash:
         self._size = size
         self.count = 0
         if size is not None and size <= GIT_SHA1_LIMIT:
-            # Not a security measure: it is what git, and so the Hugging Face wire, calls a file.
+            # Not a security measure: it is git's id of a file, which the Hugging Face wire uses.
             self._git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
 
     def update(self, data: bytes) -> None:

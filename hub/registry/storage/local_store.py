@@ -30,7 +30,7 @@ from hub.registry.storage.streams import CHUNK_BYTES, ByteStream, chunks
 from hub.registry.values import UploadPart
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
-# Who looks whether an upload is being written holds it for a moment; a writer waits for that, not for other writers.
+# Probing whether an upload is being written locks it for a moment; a writer waits that long, but not for other writers.
 LOOK_SECONDS = 0.5
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -44,7 +44,7 @@ class LocalStore:
         self.root = Path(root).absolute()
         self._blobs = self.root / "blobs"
         self._uploads = self.root / "uploads"
-        # Hashes of uploads whose bytes this process saw pass by from the start: verify need not read them again.
+        # Running hashes of uploads that this process received from their start: verify need not read them again.
         self._seen: dict[str, BlobHash] = {}
         with _translated_errors():
             for folder in (self.root, self._blobs, self._uploads):
@@ -66,7 +66,7 @@ class LocalStore:
 
     def can_resume(self, key: str, size: int) -> bool:
         try:
-            # Most are settled by their length: only the rest is asked whether it is being written.
+            # Their length decides for most; only the rest is probed for a writer.
             if not 0 < self.offset(key) < size:
                 return False
             with _translated_errors(), self._locked(key, wait=0.0) as file:
@@ -113,7 +113,7 @@ class LocalStore:
     def stage(self, stream: ByteStream, sha256: str | None, size: int | None, limit: int) -> Staged:
         key = self.begin(size or 0)
         try:
-            # One byte more than announced is let in, so that a stream that lies is noticed and not cut short.
+            # Accept one byte more than announced, so that a too-long stream is detected instead of truncated.
             self._append(key, 0, stream, limit if size is None else min(size + 1, limit), BlobHash(size))
             return self.verify(key, sha256, size)
         except BaseException:
@@ -129,7 +129,7 @@ class LocalStore:
             try:
                 self._move(source, target)
             except OSError:
-                # What the disk did not take in time is not kept for later: the sender begins anew.
+                # After a failed move the bytes can't be trusted: the client starts again.
                 source.unlink(missing_ok=True)
                 raise
 
@@ -186,7 +186,7 @@ class LocalStore:
                     continue
                 try:
                     found = path.stat()
-                except FileNotFoundError:  # it was collected in this moment
+                except FileNotFoundError:  # collected concurrently
                     continue
                 yield StoredBlob(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
@@ -194,7 +194,7 @@ class LocalStore:
         for path in self._uploads.iterdir():
             try:
                 changed = path.stat().st_mtime
-            except FileNotFoundError:  # it was finished or dropped in this moment
+            except FileNotFoundError:  # finished or dropped concurrently
                 continue
             if _KEY.match(path.name) and changed < older_than.timestamp():
                 yield path.name
@@ -218,7 +218,7 @@ class LocalStore:
 
     @contextmanager
     def _locked(self, key: str, wait: float = LOOK_SECONDS) -> Iterator[int]:
-        """Open an upload for one writer alone; to look whether there is one (can_resume), don't wait."""
+        """Open and lock an upload; to probe for a writer (can_resume), don't wait."""
         try:
             file = os.open(self._upload_path(key), os.O_RDWR | BINARY)
         except FileNotFoundError as error:

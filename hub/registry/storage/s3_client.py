@@ -1,7 +1,6 @@
-"""How the registry speaks to S3: its patience, and what S3's errors mean to us.
+"""The S3 client: retries, timeouts, and the translation of errors.
 
-A request that S3 refuses for the moment, or does not answer, is sent three times at most, and each time is waited for
-no longer than the timeouts below.
+A request that S3 throttles or does not answer is sent three times at most, each time with the timeouts below.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 def connect(endpoint: str | None, region: str | None) -> S3Client:
-    """Return a client of Amazon's servers, or of those at `endpoint`."""
-    # A few attempts, then a clear error: a caller that waits for a dead store holds a worker's thread.
+    """Return a client of Amazon's S3, or of the store at `endpoint`."""
+    # A few attempts, then a clear error: a caller waiting for a dead store blocks a worker's thread.
     config = Config(
         signature_version="s3v4",
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},

@@ -9,7 +9,7 @@ Those parts never pass through us, so a finished upload is read back and hashed 
 inside the store.  A signed URL of a part is dead once its upload is complete: nobody can swap the bytes in between.
 An upload's key is `<32 hex>:<S3's upload id>`.  Credentials come from the environment, as for every AWS client.
 
-A step whose answer was lost may be done again, so whoever asks again gets on (s3_client.py says how patient we are).
+Every step is idempotent, so a client may retry one whose answer was lost (s3_client.py has our own retries).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class S3Store:
                     MultipartUpload={"Parts": [{"PartNumber": number, "ETag": etag} for number, etag, _ in there]},
                 )
             except ClientError as error:
-                # Asked again after a lost answer, S3 knows the upload no more: the object says whether it was done.
+                # On a retry after a lost answer, S3 no longer knows the upload: see whether the object exists.
                 if error_code(error) not in ABSENT or self._object_size(source) != sum(size for _, _, size in there):
                     raise
 
@@ -164,7 +164,7 @@ class S3Store:
             if not digest.is_complete:
                 return self.verify(key, sha256, size)
         except BaseException:
-            # A store that fails now may not forget either: what it keeps, no blob, is garbage collection's to take.
+            # A failing store may fail to delete, too: garbage collection removes the rest, which is not a blob.
             with suppress(HubError):
                 self.drop(key)
             raise
@@ -214,7 +214,7 @@ class S3Store:
             except ClientError as error:
                 if error_code(error) not in CONFLICTS:
                     raise
-                # Somebody else writes this name at this moment, so these bytes: one of the two is enough.
+                # Somebody else is writing this name, and so the same bytes: one of the two is enough.
                 there = self.size(staged.sha256) == staged.size
                 if last and not there:
                     raise
@@ -260,13 +260,13 @@ class S3Store:
             except ClientError as error:
                 if error_code(error) in ABSENT:
                     raise FileNotFound(f"The blob {sha256[:12]}… is not in the store. Run: lorahub fsck") from error
-                if error_code(error) == "InvalidRange":  # it begins behind the end: there is nothing there
+                if error_code(error) == "InvalidRange":  # the range starts beyond the end: nothing to read
                     return
                 raise
             yield from self._body(found, source, start, stop)
 
     def _get(self, name: str, start: int = 0, stop: int | None = None) -> GetObjectOutputTypeDef:
-        if start == 0 and stop is None:  # of an empty object no range can be asked
+        if start == 0 and stop is None:  # an empty object has no valid range
             return self._client.get_object(Bucket=self._bucket, Key=name)
         span = f"bytes={start}-{'' if stop is None else stop - 1}"
         return self._client.get_object(Bucket=self._bucket, Key=name, Range=span)
@@ -274,7 +274,7 @@ class S3Store:
     def _body(
         self, found: GetObjectOutputTypeDef, name: str, start: int = 0, stop: int | None = None
     ) -> Iterator[bytes]:
-        """Yield what an answer brings; when it breaks off, ask for the rest.  Objects never change."""
+        """Yield a response's bytes; if it breaks off, request the rest, which is safe because objects never change."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 for piece in found["Body"].iter_chunks(CHUNK_BYTES):

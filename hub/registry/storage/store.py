@@ -1,6 +1,6 @@
-"""What a blob store must do, whatever it is made of.  local_store.py and s3_store.py do it.
+"""The protocol of blob stores, which local_store.py and s3_store.py implement.
 
-A blob comes in three steps, so that no reader and no crash ever meets half of one:
+A blob arrives in three steps, so that readers and crashes never see half of one:
 
     begin   -> a key under which bytes gather, invisible to readers
     verify  -> all bytes are there, safe on disk, and their sha256 is right: `Staged`
@@ -26,7 +26,7 @@ GIT_SHA1_LIMIT = 16 * 1024 * 1024
 
 
 class DiskFailed(Unavailable):
-    """The disk refused a write or a sync: what it took of this file so far can't be trusted."""
+    """The disk failed a write or a sync: what it holds of this file can't be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class BlobStore(Protocol):
         ...
 
     def precopy(self, staged: Staged) -> Staged:
-        """Do ahead what of `keep` takes as long as the bytes are many, so that no transaction waits for it."""
+        """Copy ahead of `keep`, so that no transaction waits while many bytes are copied."""
         ...
 
     def keep(self, staged: Staged) -> None:

@@ -60,7 +60,7 @@ def write(context: Context, target: str, progress: Callable[[int], None] | None 
         raise Conflict(f"{folder} is not empty. Name a new folder.")
     make_private_folder(folder / "tables")
     close_to_others(folder)
-    # What could be collected while we copy gets its grace anew: every blob that the tables name must stay to the end.
+    # Restart the grace period of collectable blobs: every blob that the tables name must survive the copying.
     context.database.transact(partial(gc.renew_grace, now=context.now()))
     tables, blobs = _write_tables(context, folder / "tables")
     size = _copy_blobs(context, folder / "blobs", blobs, progress)
@@ -239,7 +239,7 @@ def _restore_table(session: Session, table: Table, folder: Path, summary: dict[s
 
 
 def _without_parents(table: Table, rows: list[dict[str, Any]]) -> dict[int, int]:
-    """Take the parent from each base, and return them by id: a parent may come on a later page than its child."""
+    """Remove each base's parent, and return them by id: a parent may come on a later page than its child."""
     if table is not BaseRow.__table__:
         return {}
     parents = {row["id"]: row["parent_id"] for row in rows if row["parent_id"] is not None}

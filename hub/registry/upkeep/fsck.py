@@ -88,7 +88,7 @@ def check(
     problems.extend(_check_index(context))
     problems.extend(_check_quotas(context))
     for stored in orphans:
-        # By now the row is there of one that was just being put in its place.
+        # Look again: a blob that was just being moved into place has its row by now.
         if repair:
             repaired += remove_orphan(context, stored.sha256)
         elif not _has_row(context, stored.sha256):
@@ -113,7 +113,7 @@ def _check_blob(context: Context, row: BlobRow, rehash: bool) -> Problem | None:
     size = context.store.size(row.sha256)
     if size is None:
         if not _still_has_row(context, row):
-            return None  # garbage collection took both in this moment
+            return None  # garbage collection deleted both concurrently
         return _problem(context, "missing", row.sha256, f"the blob {row.sha256} has a row, but its bytes are gone.")
     if size != row.size:
         return _problem(context, "size", row.sha256, f"the blob {row.sha256} has {size:,} bytes, not {row.size:,}.")
@@ -217,7 +217,7 @@ def _check_quotas(context: Context) -> Iterator[Problem]:
 
 
 def _check_index(context: Context) -> Iterator[Problem]:
-    """Compare what adapters are found by with what they are."""
+    """Compare the search index with the adapters' rows."""
     last = 0
     while True:
         query = select(AdapterRow).where(AdapterRow.id > last).order_by(AdapterRow.id).limit(_PAGE)

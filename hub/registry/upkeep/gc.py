@@ -1,10 +1,9 @@
-"""Garbage collection: bytes that nothing names any more, while the service goes on.
+"""Garbage collection: delete bytes that nothing names any more, while the service goes on.
 
-What is collected was unnamed for a whole grace period (a day, unless said otherwise), which begins anew whenever
-somebody sends a blob, or is told that it need not be sent.  Each blob is deleted inside a transaction that holds its
-row; uploads put blobs in place, or see that they are there, inside one that holds it too; a version or draft
-refers to it by foreign key.
-So none of the three can happen between the steps of another.
+A blob is collected after it was unnamed for a whole grace period (a day by default).  The period restarts whenever
+somebody uploads the blob, or is told that an upload isn't needed.  Deleting a blob, and moving one into place, each
+happen in a transaction that locks its row; a version or draft refers to the row by foreign key.  So none of the three
+can interleave with another.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def _release_deleted(session: Session, before: datetime) -> None:
 
 
 def _forget_grants(session: Session, before: datetime) -> None:
-    """Count no longer what was sent and never named."""
+    """Stop counting bytes that were uploaded and never named."""
     old = delete(BlobGrantRow).where(BlobGrantRow.touched_at < before)
     session.execute(old.execution_options(synchronize_session=False))
 
@@ -129,7 +128,7 @@ def _forget_sessions(session: Session, now: datetime) -> None:
 def _collect_blobs(context: Context, before: datetime, dry_run: bool) -> tuple[int, int, list[HubError]]:
     """Remove each blob in a transaction of its own: a store that fails can't leave more than that one's row behind.
 
-    A store that fails again and again in a row is not asked for all the rest: each time, other writers wait.
+    Stops after repeated failures of the store in a row: other writers wait during each.
     """
     count, size, errors, failed_in_a_row = 0, 0, list[HubError](), 0
     for sha256, length in _candidates(context, before):
@@ -162,7 +161,7 @@ def _candidates(context: Context, before: datetime) -> Iterator[tuple[str, int]]
 
 
 def renew_grace(session: Session, *, now: datetime) -> None:
-    """Keep collection off everything that it could take soon, for another grace."""
+    """Give everything that could be collected soon another grace period."""
     by_version = exists().where(
         VersionFileRow.sha256 == BlobRow.sha256,
         VersionRow.id == VersionFileRow.version_id,
@@ -183,13 +182,13 @@ def _is_garbage(before: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _remove(context: Context, session: Session, *, sha256: str, before: datetime) -> bool:
-    # A row that somebody is touching right now is no garbage: skip it.
+    # A row that somebody has locked is in use, so not garbage: skip it.
     query = select(BlobRow).where(BlobRow.sha256 == sha256, *_is_garbage(before)).with_for_update(skip_locked=True)
     row = session.scalar(query)
     if row is None:
         return False
     session.delete(row)
-    session.flush()  # the foreign keys have their say before a byte goes
+    session.flush()  # check the foreign keys before deleting any bytes
     context.store.delete(sha256)
     return True
 
