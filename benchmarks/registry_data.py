@@ -72,7 +72,7 @@ def _write(database: Database, model: type[Model], rows: Iterator[dict[str, Any]
 
 
 def _settle(database: Database) -> None:
-    """Let the planner know what is there, as a running server's maintenance would."""
+    """Update the planner's statistics, as a running server's maintenance would."""
     with database.engine.connect() as connection:
         connection.execute(text("ANALYZE"))
         connection.commit()

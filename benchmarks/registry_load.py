@@ -24,7 +24,7 @@ PUBLISHERS = 40
 
 def main(folder: Path) -> None:
     for workers in (1, 2):
-        # All clients are one address here: what one caller may ask in a minute is not what is measured.
+        # Raise the rate limit: all clients share one address here, and the limit is not what we measure.
         with running_server(
             folder / f"load-{workers}", "--workers", str(workers), LORAHUB_READS_PER_MINUTE="6000000"
         ) as server:

@@ -241,7 +241,7 @@ def _memory_of_adapters(setup: Setup) -> list[Row]:
         return []
     ours = open_ours(setup.base)
     tensors = sum(path.stat().st_size for path in (f / "adapter_model.safetensors" for f in setup.folders[:8]))
-    ours.add(setup.refs[16])  # whatever the first one costs once
+    ours.add(setup.refs[16])  # one-time costs of the first one
     gc.collect()
     before = resident_bytes()
     for ref in setup.refs[:8]:

@@ -55,7 +55,7 @@ def list_(out: Output) -> None:
 @cache.command("verify")
 @printing_json
 def verify(out: Output) -> None:
-    """Hash everything again.  What is damaged is removed and named; exits 6 if anything was."""
+    """Hash everything again.  Damaged files are removed and named; exits 6 if there were any."""
     from hub.client.cache_care import total_bytes, verify_all
 
     cache, _ = _open()

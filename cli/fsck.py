@@ -21,7 +21,7 @@ DAMAGED = 6
 def fsck(fast: bool, repair: bool, data: Path | None, database: str | None, store: str | None, out: Output) -> int:
     """Check every blob against its hash and every version against its blobs.
 
-    Exits with 6 if something is wrong, and names the versions that it hurts.
+    Exits with 6 if something is wrong, and names the affected versions.
     """
     with open_registry(data, database, store) as registry:
         report = registry.upkeep.check(rehash=not fast, repair=repair)

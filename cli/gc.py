@@ -21,7 +21,7 @@ def gc(
 ) -> None:
     """Remove blobs that no version uses, and uploads that nobody finished.
 
-    Safe while the server runs: what a push has just sent is spared for the grace period.
+    Safe while the server runs: blobs that a push has just uploaded are kept for the grace period.
     """
     from datetime import timedelta
 

@@ -21,8 +21,8 @@ from .terminal.progress import CliObserver
 def pull(ref: AdapterRef, to: Path | None, registry: str | None, out: Output) -> None:
     """Fetch the version REF, e.g. `task/qa@v3`, and print the folder with its files.
 
-    Every byte is verified.  A pull that was interrupted goes on where it stopped.  LORAHUB_OFFLINE=1 asks the
-    cache alone.  With --to, a folder that is new, empty, or from an earlier pull gets the files; where REF is an alias
+    Every byte is verified.  An interrupted pull resumes where it stopped.  LORAHUB_OFFLINE=1 reads the cache
+    alone.  With --to, a folder that is new, empty, or from an earlier pull gets the files; where REF is an alias
     that has moved since, it is replaced whole, in one step.
     """
     from hub.api import client_settings

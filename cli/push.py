@@ -39,8 +39,8 @@ def push(
 ) -> None:
     """Publish the PEFT adapter in FOLDER as the next version of NAME, e.g. `task/qa`.
 
-    Prints the ref of the version.  The same content pushed again is the same version.  A push that was
-    interrupted goes on where it stopped when it is run again.
+    Prints the ref of the version.  Pushing the same content again gives the same version.  Run an
+    interrupted push again, and it resumes where it stopped.
     """
     from hub.api import push_folder
 

@@ -63,7 +63,7 @@ def _show_adapter(adapter: AdapterInfo, versions: tuple[VersionInfo, ...], out: 
 
 
 def _drafts(adapter: AdapterInfo) -> list[str]:
-    """`refs/draft/mia: There is no adapter_model.safetensors …`, one per draft that we may see."""
+    """`refs/draft/mia: There is no adapter_model.safetensors …`, one per draft visible to us."""
     drafts = adapter.raw.get("drafts") or []
     return [f"{draft.get('ref')}: {draft.get('problem')}" for draft in drafts if isinstance(draft, dict)]
 

@@ -6,5 +6,5 @@ from hub.registry.db.models import Model
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Model.metadata, render_as_batch=True, transactional_ddl=True)
-# The caller's transaction holds all steps together: a migration that fails leaves no half of it, on SQLite neither.
+# All steps run in the caller's transaction: a failed migration leaves nothing behind, on SQLite as well.
 context.run_migrations()

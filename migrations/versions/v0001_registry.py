@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# SQLite hands out row ids by itself only for INTEGER keys.
+# SQLite assigns row ids automatically only for INTEGER keys.
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

@@ -30,7 +30,7 @@ class Readable(Protocol):
 
 
 class CheckedBodies:
-    """WSGI middleware: a body that ends before its Content-Length, or is malformed, is an error and no shorter body.
+    """WSGI middleware: a body that ends before its Content-Length, or is malformed, is an error, not a shorter body.
 
     gunicorn says that its input ends by itself, and werkzeug then takes whatever came as the whole.
     """
@@ -65,7 +65,7 @@ class _CheckedInput:
 
 
 class BodyStream:
-    """A body that just ends where the client stopped sending; `broken` then says how.
+    """A body that ends where the client stopped sending; `broken` then says why.
 
     What came before the break is whole and in order, so whoever stores it may keep it: an upload goes on from there.
     """

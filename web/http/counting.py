@@ -32,5 +32,5 @@ def record_download(actor: Actor, stored: StoredFile) -> None:
     try:
         registry().versions.count_download(actor, stored.version_id, request.remote_addr)
     except Unavailable as error:
-        # A busy database must not keep anyone from the bytes; the count is one short, and the log says so.
+        # A busy database must not block a download: log it, and lose one count.
         log.warning("a download was not counted: %s", error.message)

@@ -75,14 +75,14 @@ def with_error_headers(response: BaseResponse, error: HubError) -> BaseResponse:
 
 
 def wants_page() -> bool:
-    """Whether the one who asks is a browser on the catalog, not a program on an API."""
+    """Whether the request is from a browser on the catalog, not from a program on an API."""
     if request.path.startswith(("/api/", "/healthz", "/readyz", "/metrics")):
         return False
     return request.accept_mimetypes.best_match(["text/html", "application/json"], "application/json") == "text/html"
 
 
 def as_hub_error(error: Exception) -> HubError:
-    """Return `error` as a HubError; log what nobody foresaw with its traceback."""
+    """Return `error` as a HubError; log an unexpected one with its traceback."""
     if isinstance(error, HubError):
         if error.status >= 500:
             log.warning("%s: %s", error.code, error.message)

@@ -1,4 +1,4 @@
-"""Pieces of an answer that are no bytes: part of a file, which the server sends without reading it; and a wait."""
+"""Pieces of an answer that aren't bytes: a part of a file, for sendfile, and a wait."""
 
 from __future__ import annotations
 

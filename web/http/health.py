@@ -1,4 +1,4 @@
-"""For whoever runs the service: is the process alive, can it serve, how is it doing."""
+"""Health checks for operators: is the process alive, can it serve, how much does it hold."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class CallerKeys:
 def sign_in(token: str) -> Actor:
     """Start a login session for the owner of `token`.  Raises Unauthenticated.
 
-    The cookie gets a new random id, so an id that somebody planted before the login is worth nothing after it.
+    The cookie gets a new random id, which prevents session fixation.
     """
     with watch_logins():
         actor = registry().tokens.authenticate(token, request.remote_addr)
@@ -113,7 +113,7 @@ def sign_in(token: str) -> Actor:
 
 
 def sign_out() -> None:
-    """End the login session, here and in the database: a copy of the cookie is worth nothing afterwards."""
+    """End the login session, here and in the database: a copy of the cookie is useless afterwards."""
     secret = session.pop(_SESSION_KEY, None)
     session.clear()
     if secret:
@@ -137,7 +137,7 @@ def _session_actor(secret: str) -> Actor:
     try:
         return registry().sessions.actor(secret)
     except Unauthenticated:
-        # The session ended: its token was revoked, or its time is over.  The page is shown as to anyone.
+        # The session ended: its token was revoked, or it expired.  Show the page as to anonymous users.
         session.pop(_SESSION_KEY, None)
         return ANONYMOUS
 

@@ -71,7 +71,7 @@ class Limits:
         self._later = later or ThreadPoolExecutor(1, "lorahub-limits").submit
         self._shares: dict[str, Share] = {}
         self._lock = threading.Lock()
-        # Of all threads that find a share spent, one asks for the next; the others wait for it.
+        # Of the threads that find a share spent, one takes the next; the others wait for it.
         self._turns = [threading.Lock() for _ in range(64)]
 
     def take(self, key: str, per_minute: int, *, on_credit: bool = False) -> None:
@@ -91,7 +91,7 @@ class Limits:
         with self._lock:
             share = self._shares.get(key)
             if share is None or now >= share.until:
-                # Who was refused a moment ago gets nothing on credit: the bucket says first whether there is any.
+                # A caller refused a moment ago gets no credit: ask the bucket first.
                 trusted = on_credit and not (share and share.refused)
                 share = self._keep(key, _first_share(per_minute, now, trusted))
             if share.refused:
@@ -153,7 +153,7 @@ class Limits:
         try:
             self._take_rate(key, per_minute=per_minute, burst=per_minute, cost=1)
         except TooManyRequests as error:
-            # Remembered for a moment, so that a caller who doesn't listen costs no query at each request.
+            # Cache the refusal for a moment, so that a caller who ignores it doesn't cost a query per request.
             wait = min(1.0, float(error.details.get("retry_after_seconds", 1)))
             with self._lock:
                 self._keep(key, Share(0, now + wait, refused=error))
@@ -168,7 +168,7 @@ class Limits:
 
 
 def address_key(address: str | None) -> str:
-    """Return what an address is counted as: whoever has one of IPv6 has the 2**64 beside it, too."""
+    """Return an address's bucket: an IPv6 client usually owns a whole /64, so that counts as one."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
@@ -219,7 +219,7 @@ def register_limits(
 def watch_logins() -> Iterator[None]:
     """Slow down an address that keeps sending wrong tokens: past its limit the answer to those is 429.
 
-    A token is looked at first: nobody is kept out because others behind the same address guess.
+    A token is checked first, so a good one works even if others behind the same address guess.
     """
     limits: Limits = current_app.extensions[_LIMITS]
     try:

@@ -53,7 +53,7 @@ class Metrics:
         )
 
     def count(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Count one answer, by route rather than by path: paths have no end, and neither have invented methods."""
+        """Count one answer, by route and known method: paths and invented methods would be unbounded labels."""
         self._requests(route, method if method in _METHODS else "other", str(status)).inc()
         self._seconds(route).observe(seconds)
         if received:

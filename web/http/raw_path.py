@@ -82,7 +82,7 @@ class FilePathConverter(BaseConverter):
 
 
 class NumberConverter(IntegerConverter):
-    """A row's number.  What no database can count to isn't there: 404."""
+    """A row's number.  One beyond the database's integers is a 404."""
 
     def __init__(self, url_map: Map, **limits: Any) -> None:
         super().__init__(url_map, **{"max": LARGEST_NUMBER, **limits})

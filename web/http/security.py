@@ -1,4 +1,4 @@
-"""What every answer carries to keep a browser safe, and what every form must carry to be heard.
+"""Security headers of every answer, and CSRF tokens of every form.
 
 The API takes `Authorization: Bearer` only and never a cookie, so another site can't make a browser use it.  The
 catalog's forms need a CSRF token that is bound to the browser's session.
@@ -35,7 +35,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 # An API's answer is never a page: were a browser led to show one, nothing in it may run or load.
 API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
-# Who asks decides what is shown: no shared cache may hand one user's answer to another.
+# Answers depend on the user, so no shared cache may serve one user's answer to another.
 PRIVATE = "private, no-cache"
 
 _HEADERS = {
@@ -106,7 +106,7 @@ def is_https(settings: ServerSettings) -> bool:
 
 
 def safe_next(target: str | None, fallback: str = "/") -> str:
-    """Return `target` if it is a path on this server, else `fallback`: a login may not send anyone elsewhere."""
+    """Return `target` if it is a path on this server, else `fallback`: a login must not be an open redirect."""
     if not target or not target.startswith("/") or target.startswith(("//", "/\\")) or "\\" in target:
         return fallback
     if any(ord(char) < 0x21 or ord(char) == 0x7F for char in target):
