@@ -177,7 +177,7 @@ def count_requests(wire: Wire, tmp: Path) -> int:
 
 
 def run(wire: Wire, home: Path, script: str, *args: str, endpoint: str | None = None) -> float:
-    """Run a script as a client's process; return the number that it prints last."""
+    """Run a script in a client process; return the last number that it prints."""
     env = wire.server.env | wire.client_env(home) | {"LORAHUB_ENDPOINT": wire.url, "LORAHUB_TOKEN": wire.token}
     env |= {"HF_ENDPOINT": endpoint or wire.url}
     done = subprocess.run([sys.executable, "-c", script, *args], env=env, capture_output=True, text=True, check=False)

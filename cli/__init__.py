@@ -132,7 +132,7 @@ def run_command(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _show_usage_error(error)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing is left to say to it, not even at exit.
+        # The reader closed the pipe: print nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
@@ -166,7 +166,7 @@ def _show_usage_error(error: click.ClickException) -> int:
 
 
 def _show_os_error(error: OSError) -> int:
-    """A file that can't be read or written is the user's to mend: say which."""
+    """Only the user can mend a file that can't be read or written: say which."""
     if os.environ.get("LORAHUB_DEBUG"):
         raise error
     where = f"{error.filename}: " if error.filename else ""

@@ -1,4 +1,4 @@
-"""The addresses that answers name: below the service's public one, whatever Host a request says."""
+"""The URLs in answers: below the service's public URL, whatever Host a request names."""
 
 from __future__ import annotations
 

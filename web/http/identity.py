@@ -39,7 +39,7 @@ def settings() -> ServerSettings:
 
 
 def current_actor() -> Actor:
-    """Return who sent this request.  Raises Unauthenticated for a token that is malformed, unknown or expired."""
+    """Return the actor of this request.  Raises Unauthenticated for a token that is malformed, unknown or expired."""
     if "actor" not in g:
         g.actor = _find_actor()
     return cast("Actor", g.actor)

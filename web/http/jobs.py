@@ -1,4 +1,4 @@
-"""Requests whose answer takes long: a job makes it in a thread of its own, and the request waits without one.
+"""Slow requests: a job computes the answer in its own thread, and the request waits without one.
 
     view, first time     -> `run_job` starts the job, and raises JobBegan
     WaitsForJobs         -> hands the server a Wait: it calls for more once the job has ended, and cancels it when the
