@@ -10,10 +10,22 @@ typedef __m256 vec;
 typedef __m256i codes;
 typedef struct {
     __m256 low, high;
+    __m256i planes[4]; /* the n-th bytes of all 16 values, in both halves */
 } tables;
 
+/* Bytes 4i + n of a half go to 4n + i, and back. */
+static inline __m128i turning(void) { return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); }
+
 static inline tables load_tables(const float *table) {
-    return (tables){_mm256_loadu_ps(table), _mm256_loadu_ps(table + 8)};
+    tables t = {.low = _mm256_loadu_ps(table), .high = _mm256_loadu_ps(table + 8)};
+    __m128 four[4];
+    for (int i = 0; i < 4; i++) {
+        const __m128i values = _mm_loadu_si128((const __m128i *)(table + 4 * i));
+        four[i] = _mm_castsi128_ps(_mm_shuffle_epi8(values, turning()));
+    }
+    _MM_TRANSPOSE4_PS(four[0], four[1], four[2], four[3]);
+    for (int n = 0; n < 4; n++) t.planes[n] = _mm256_broadcastsi128_si256(_mm_castps_si128(four[n]));
+    return t;
 }
 static inline codes load_codes(const uint8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 static inline codes load_some_codes(const uint8_t *from, int count) {
@@ -37,6 +49,23 @@ static inline vec choose(tables t, __m256i low_first, __m256i high_first) {
 }
 static inline vec look_up(tables t, codes c, int n) {
     return choose(t, _mm256_srli_epi32(c, 4 * n), _mm256_slli_epi32(c, 28 - 4 * n));
+}
+/* 32 codes, a byte each: their values' bytes are looked up plane by plane and woven together, 8 values to a register. */
+static inline void weave(tables t, __m256i code, vec *value) {
+    const __m256i a = _mm256_shuffle_epi8(t.planes[0], code), b = _mm256_shuffle_epi8(t.planes[1], code);
+    const __m256i c = _mm256_shuffle_epi8(t.planes[2], code), d = _mm256_shuffle_epi8(t.planes[3], code);
+    const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpacklo_epi8(c, d);
+    const __m256i low2 = _mm256_unpackhi_epi8(a, b), high2 = _mm256_unpackhi_epi8(c, d);
+    value[0] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low, high));
+    value[2] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low, high));
+    value[4] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low2, high2));
+    value[6] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low2, high2));
+}
+#define LOOKS_UP_ALL
+static inline void look_up_all(tables t, codes c, vec *value) {
+    const __m256i turned = _mm256_shuffle_epi8(c, _mm256_broadcastsi128_si256(turning())), half = _mm256_set1_epi8(15);
+    weave(t, _mm256_and_si256(turned, half), value);
+    weave(t, _mm256_and_si256(_mm256_srli_epi32(turned, 4), half), value + 1);
 }
 static inline vec in_order(tables t, const uint8_t *from, float scale) {
     int word;
