@@ -1,7 +1,7 @@
 """Look after the local cache: hash it again, empty it.  Each does no harm to a pull that runs at the same time.
 
-A pull holds the lock of its version's digest, by which its blobs are known and left alone, and the lock of each blob
-that is on its way.  Of several that empty the cache at once, each counts what it removed itself.
+A pull locks its version's digest, which protects the version's blobs from pruning, and each blob in transfer.
+Concurrent prunes each count only what they removed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def verify_all(cache: Cache, observer: Observer) -> list[str]:
     observer.begin("verifying", sum(size for _, size in blobs))
     try:
         for path, size in blobs:
-            # Under its lock nobody puts it back meanwhile: what is missing was removed, and is no damage.
+            # The lock keeps pulls from restoring it: a missing blob was pruned, and is no damage.
             with cache.lock_if_free(path.name) as is_free:
                 entry = FileEntry(path.name, size, path.name)
                 if is_free and not _is_intact(path, entry, observer) and path.exists():
@@ -87,7 +87,7 @@ def verify_all(cache: Cache, observer: Observer) -> list[str]:
     for snapshot in cache.snapshots():
         if _is_whole(cache, snapshot, observer):
             continue
-        # Judged again while nobody builds it: it may have been removed, and pulled anew, in between.
+        # Check again under the lock: the snapshot may have been removed and pulled anew.
         with cache.lock_if_free(snapshot.digest) as is_free:
             if is_free and not _is_whole(cache, snapshot, observer) and snapshot.path.exists():
                 damaged.append(str(snapshot.path.relative_to(cache.root)))
@@ -135,7 +135,7 @@ def _age(status: os.stat_result) -> float:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Whether this is not a file yet, but what will be renamed to one: older than a moment only after a crash."""
+    """Whether this is a temporary file that waits for its rename.  An old one is left from a crash."""
     return path.name.startswith(".")
 
 
@@ -178,14 +178,14 @@ def _is_whole(cache: Cache, snapshot: Snapshot, observer: Observer) -> bool:
             if file.samefile(blob):
                 continue
         except FileNotFoundError:
-            pass  # without its blob, the file speaks for itself
+            pass  # no blob: hash the file itself
         if not _is_intact(file, entry, observer):
             return False
     return True
 
 
 def _used_blobs(cache: Cache) -> set[str]:
-    """The blobs of every version that is being fetched (asked first: it may get its folder now), or has its folder."""
+    """Return the blobs in use.  Versions being fetched come first: one may become a snapshot meanwhile."""
     digests = {path.stem for path, _ in _files(cache, "manifests/*.json") if cache.is_locked(path.stem)}
     digests.update(snapshot.digest for snapshot in cache.snapshots())
     return {sha256 for digest in digests for sha256 in _blobs_of(cache, digest)}

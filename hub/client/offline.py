@@ -98,12 +98,12 @@ class KnownVersions:
             payload = json.loads((self._folder(name) / "versions" / f"v{number}.json").read_bytes())
             return VersionInfo.from_json(payload)
         except (FileNotFoundError, ValueError, HubError):
-            # A file that another program wrote or that an old release left is as good as none: the registry knows.
+            # Treat a malformed fact as missing: the registry can be asked again.
             return None
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Write a fact down, unless it is what stands there: most often nothing has changed since the last time."""
+    """Write a fact only if it changed, which is rare."""
     try:
         if path.read_bytes() == data:
             return

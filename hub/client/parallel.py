@@ -90,7 +90,7 @@ def _wait_for(workers: Sequence[threading.Thread]) -> None:
 def _work(
     todo: queue.SimpleQueue[Job], outcomes: queue.SimpleQueue[BaseException | None], stop: threading.Event
 ) -> None:
-    """Give every job an outcome, also one that is not begun any more: whoever counts them waits for none in vain."""
+    """Give every job an outcome, even one that is never started: the waiter counts outcomes."""
     while True:
         try:
             job = todo.get_nowait()
@@ -99,7 +99,7 @@ def _work(
         error = _run(job, stop)
         outcomes.put(error)
         if error is not None:
-            stop.set()  # only now: whatever the others say of it must come after the error itself
+            stop.set()  # after the error is queued, so that it precedes what the others raise because of it
 
 
 def _run(job: Job, stop: threading.Event) -> BaseException | None:

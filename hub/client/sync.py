@@ -35,7 +35,7 @@ from hub.refs import AdapterName, AdapterRef
 from hub.settings import ClientSettings
 
 _ATTEMPTS = 5
-"""At finding the blobs still there that were fetched: whoever began to empty the cache before us may take some."""
+"""Attempts, in case another process prunes the cache meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def fetch(
     def say_that_we_wait() -> None:
         observer.note(f"Another process is fetching {info.ref}: waiting for it.")
 
-    # Whoever empties the cache sees by this lock whose blobs to leave alone.
+    # This lock tells a concurrent prune which blobs to keep.
     with _opened(client, settings) as asked, cache.explained(), cache.lock(manifest.digest, say_that_we_wait):
         for _ in range(_ATTEMPTS):
             _fetch_blobs(info, manifest, cache, asked, observer)

@@ -144,7 +144,7 @@ class _Download:
                     early_sync.write(chunk)
                     self._accept(chunk)
                     if self._offset > self._entry.size:
-                        return  # more than was named: run() says no to it
+                        return  # longer than the manifest says: run() refuses it
         if self._offset < self._entry.size:
             raise NetworkError(
                 f"The registry ended {self._entry.path} at {self._offset:,} of {self._entry.size:,} bytes. Try again."
@@ -246,7 +246,7 @@ class _Upload:
             self._send_patiently()
 
     def forget(self) -> None:
-        """Take back what was shown: the registry threw the upload away."""
+        """Rewind the progress: the registry discarded the upload."""
         self._show(0)
 
     def _send_patiently(self) -> None:
@@ -280,14 +280,14 @@ class _Upload:
         self._show(end)
 
     def _corrected(self, error: UploadOffsetMismatch) -> int:
-        """The offset that the registry has instead of ours.  One that changes its mind for ever is given up on."""
+        """Return the registry's offset where it differs from ours.  Corrections are bounded."""
         offset = error.details.get("offset")
         self._corrections += 1
         is_sane = isinstance(offset, int) and 0 <= offset <= self._plan.size
         if not is_sane or self._corrections > ATTEMPTS:
             raise IntegrityError("The registry can't say how much of the upload it has. Push again.") from error
         if offset == self._offset:
-            # A request whose connection broke is still being written there: what it says now, it will say again.
+            # The registry may still be writing a request whose connection broke: wait before asking again.
             self._stop.wait(WAIT_FOR_WRITER_SECONDS * self._corrections)
         return int(str(offset))
 

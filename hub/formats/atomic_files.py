@@ -16,10 +16,10 @@ from hub.formats.private_files import make_private_folder
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
-    """Write what takes the place of `path` when the block ends well; its folder is there.  Only its owner may read it.
+    """Replace `path` atomically when the block succeeds.  Its folder must exist; only its owner may read the file.
 
-    sync: have the disk keep the bytes before they get the name, so that no power cut leaves it with others.
-    What a killed writer leaves lies beside it, and its name begins with a dot.
+    sync: fsync before the rename, so that a power cut cannot leave the name on incomplete bytes.
+    A killed writer leaves its temporary beside it, under a name that begins with a dot.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
@@ -51,7 +51,7 @@ def check_new_folder(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder beside `path` that takes its place, where nothing or an empty folder is, when the block ends well.
 
-    What a killed writer leaves lies beside it, and its name begins with a dot.
+    A killed writer leaves its temporary beside it, under a name that begins with a dot.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))

@@ -1,4 +1,4 @@
-"""Have the disk take a file's bytes while more of them come, so that the fsync at the end finds little left to do.
+"""Sync a file in the background while it is written, so that the final fsync is short.
 
 Starting the writeback early (sync_file_range) was measured too and gains nothing where the disk has a cache of its
 own: it is the flush of that cache that takes the time, and only a sync asks for it.  Hashing in a thread of its own
@@ -18,10 +18,10 @@ _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS and W
 
 
 class EarlySync:
-    """The helper thread of one writer, in a `with`.  The last bytes are not its business: the writer syncs too.
+    """The helper thread of one writer, in a `with`.  It may miss the last bytes: the writer still syncs at the end.
 
-    A sync that failed is raised in the writer, as an OSError: the kernel tells of lost bytes once, so the writer's own
-    sync might know nothing of them.
+    A failed sync is raised in the writer, as an OSError.  The kernel reports lost bytes only once, so the writer's own
+    sync could succeed after this one failed.
     """
 
     def __init__(self, file: int) -> None:
