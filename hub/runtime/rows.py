@@ -23,8 +23,14 @@ from hub.runtime.selection import Choice, Selection
 from hub.runtime.updates import Update
 
 LENGTH = 6
-_SAME, _OTHER = 0.01, 0.02
-"""Of an input's largest number: what rounding may change in a row that is the same, and what another row changes."""
+_SAME = 0.05
+"""What rounding may change at most of any number in a row that is the same.
+
+Each number is measured by itself: trained models have a few that are a thousand times as large as the others, whatever
+the row, and of the largest one everything else is nothing.
+"""
+_LEAST, _FACTOR = 1e-4, 10
+"""What another row changes at least of half of its numbers, and how many times what rounding has changed."""
 
 _Seen = dict[int, list[torch.Tensor]]
 
@@ -107,11 +113,23 @@ def _proven(
 
 
 def _changes(before: torch.Tensor, after: torch.Tensor) -> tuple[bool, bool] | None:
-    """Return whether the first and the second half changed; None if that isn't clear."""
+    """Return whether the first and the second half changed; None unless one of them did and the other didn't."""
     if before.ndim == 0 or before.shape[0] % 2:
         return None
-    difference = (after.float() - before.float()).abs().reshape(2, -1).amax(1) / before.float().abs().max()
-    if any(_SAME < half < _OTHER for half in difference.tolist()):
-        return None
-    first, second = (difference >= _OTHER).tolist()
-    return first, second
+    halves = zip(before.float().reshape(2, -1), after.float().reshape(2, -1), strict=True)
+    (most_first, half_first), (most_second, half_second) = (_change(one, other) for one, other in halves)
+    if most_second <= _SAME and half_first >= max(_LEAST, _FACTOR * most_second):
+        return True, False
+    if most_first <= _SAME and half_second >= max(_LEAST, _FACTOR * most_first):
+        return False, True
+    return None
+
+
+def _change(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float]:
+    """Return how much of itself the number changed that changed most, and the median one."""
+    size = torch.maximum(before.abs(), after.abs())
+    is_there = size > 0  # many are zero in any row, behind a ReLU
+    if not is_there.any():
+        return 0.0, 0.0
+    change, size = (after - before).abs()[is_there], size[is_there]
+    return float((change / (size + size.median())).amax()), float((change / size).median())

@@ -153,3 +153,21 @@ def test_compiled_code_that_can_t_check_is_asked_before(tmp_path):
     model.compile(backend="eager")
     with pytest.raises(Unsupported, match="isn't known to see the rows"), model.using(folders):
         pass
+
+
+def test_rows_are_told_apart_beside_numbers_that_dwarf_them(base, tmp_path):
+    """Trained models have a few channels that are a thousand times as large as the others, in every row alike."""
+    model = support.open_base(base)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, 0] = 300.0
+    model.save_pretrained(tmp_path / "base")
+    targets = support.targets_of("llama")
+    folders = [
+        support.write_adapter(tmp_path / "base", tmp_path / f"a{i}", seed=i, r=2, target_modules=targets)
+        for i in range(2)
+    ]
+    ours = load(tmp_path / "base", *folders, device="cpu", quantize=None)
+    mixed = support.logits(ours, adapters=[str(folder) for folder in folders])
+    for row, folder in enumerate(folders):
+        alone = support.logits(ours, adapters=str(folder))
+        assert support.relative_error(mixed[row], alone[row]) <= 1e-5
