@@ -142,7 +142,13 @@ def test_a_model_that_trains_is_proven_too(base, tmp_path):
     folders = folders_for(trains, ["c_attn"], tmp_path)
     model = load(trains, *folders)
     model.base.train()
-    model(input_ids=TOKENS, adapters=folders)
+    said = model(input_ids=TOKENS, adapters=folders).logits
+    assert said.shape[:2] == TOKENS.shape
+    model.base.eval()  # proven once: without dropout each row is what its adapter says alone
+    mixed = model(input_ids=TOKENS, adapters=folders).logits
+    for row, folder in enumerate(folders):
+        alone = model(input_ids=TOKENS, adapters=str(folder)).logits[row]
+        assert relative_error(mixed[row], alone) <= 1e-5
 
 
 def test_compiled_code_that_can_t_check_is_asked_before(tmp_path):

@@ -87,10 +87,13 @@ def test_imports_that_hang_keep_nobody_waiting(trusting: RunningServer, dripping
 
 def test_an_import_ends_with_its_caller(trusting: RunningServer, dripping: str) -> None:
     """Those of a user who went away leave room for the next ones."""
+    served = 0
     for _ in range(3):
         callers = [wait_for_a_place(trusting, dripping) for _ in range(2)]
+        served += len(callers)
         for one in callers:
             one.close()
+    assert served == 6, "three times as many as one user may have at once"
 
 
 def wait_for_a_place(server: RunningServer, url: str) -> socket.socket:

@@ -129,4 +129,7 @@ def import_version(args: dict[str, Any], ns: str, name: str) -> Response:
 
 def _imports() -> Jobs:
     """Return the imports that this worker runs."""
-    return cast("Jobs", current_app.extensions.setdefault("lorahub.imports", Jobs("import", IMPORTS, IMPORTS_OF_USER)))
+    known = current_app.extensions
+    if "lorahub.imports" not in known:  # `setdefault` alone would build one for every request
+        known.setdefault("lorahub.imports", Jobs("import", IMPORTS, IMPORTS_OF_USER))
+    return cast("Jobs", known["lorahub.imports"])
